@@ -1,0 +1,228 @@
+/*
+ * kernels.h - what a kernel is: the contracts, and the tables that name every choice.
+ *
+ * A kernel is one function that does one small piece of arithmetic on memory that its caller (lib/op)
+ * has laid out for it. It is total: no error path, no allocation, no branch on the CPU, no static
+ * state. It returns, bit for bit, what the function of lib/ref with the same arguments returns.
+ *
+ * One table per instruction set lists its kernels; lib/plan/dispatch.c walks the tables from the
+ * plainest to the newest and keeps, slot by slot, the last kernel that the CPU may run. A slot that
+ * a table leaves NULL is inherited.
+ */
+#ifndef QVITP_KERNELS_H
+#define QVITP_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/numerics.h"
+
+/*
+ * ---- The epilogue: from accumulators to what is stored --------------------------------------------
+ *
+ * For the element in row i and column j, with acc the finished accumulator, in this order, one
+ * rounding per operation:
+ *
+ *     S32 output:   store acc, nothing else (plain integer products only)
+ *     t = (float)acc * scale[j] + bias[j]                                  plain operand
+ *     t = ((float)lo * scale[j] + (float)hi * scale2[j]) + bias[j]         twin operand
+ *     t = acc + bias[j]                                                    float32 operands
+ *     if gelu:       t = GELU(t)                                           (numerics.h)
+ *     if residual:   t = t + residual[i][j]           (codes: ((float)code - zero) * scale)
+ *     if mul:        t = t * mul[j] + add[j], with mul_neg[j] for mul[j] where t < 0 (if mul_neg)
+ *     F32 output:    store t
+ *     CODE output:   store the byte round_half_even(clamp(t, lo, hi)); NaN becomes lo
+ *
+ * Every vector is indexed by the column in the whole matrix and padded by its owner so that reading
+ * up to a multiple of 64 columns is legal. Aligned to 64 bytes.
+ */
+enum { QVITP_OUT_F32, QVITP_OUT_S32, QVITP_OUT_CODE };
+enum { QVITP_RESIDUAL_NONE, QVITP_RESIDUAL_F32, QVITP_RESIDUAL_U8, QVITP_RESIDUAL_S8 };
+
+struct qvitp_epilogue {
+    const int32_t *init;  /* the accumulators' first values: -zero_point * column sum; never NULL    */
+    const float *scale;   /* integer kernels only: never NULL unless the output is S32               */
+    const float *scale2;  /* twin kernels only                                                       */
+    const float *bias;    /* never NULL unless the output is S32                                     */
+    const float *mul;     /* NULL: t is stored as it is                                              */
+    const float *mul_neg; /* NULL, or the multiplier of negative t (twin GELU codes)                 */
+    const float *add;     /* never NULL where mul is not                                             */
+    float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
+    float residual_scale, residual_zero; /* residual codes                                           */
+    int32_t out, residual, gelu;
+};
+
+/*
+ * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
+ *
+ * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr. The kernel owns its edges: it writes
+ * exactly m x n elements of out and reads exactly m x n of the residual.
+ *
+ * A: m rows of k codes. `a` is row-major with lda bytes between rows, in the kernel's own element
+ *    form (below); k is a multiple of kstep and every row really has k elements (the operation stages
+ *    rows in scratch memory, zero-padded, where the caller's memory does not have that form).
+ *       QVITP_A_U8    bytes, unsigned
+ *       QVITP_A_S16   16-bit integers that hold 0..255
+ *       QVITP_A_F32   float32
+ *    Twin kernels take two planes, a = the low range's magnitudes and a2 = the high range's, where
+ *    one of the two is zero in every position; they accumulate lo and hi apart and start at 0 (init
+ *    is not read).
+ *
+ * B: one packed panel of nr columns, zero-padded, aligned to 64 bytes:
+ *
+ *       for each k step (kstep values of k):   nr columns x kstep values, column by column
+ *
+ *       b[((k / kstep) * nr + column) * kstep + k % kstep]         int8, or float32 in gemm_f32
+ *
+ * Integer kernels accumulate exactly in int32 (wrapping is excluded by the plan). Values of B lie in
+ * [-127, 127] for 8-bit weights; -128 must give the exact product too.
+ * gemm_f32 adds a[k] * b[k] in rising k into one accumulator per element that starts at +0; whether
+ * each step is fused is the instruction set's choice, and its only freedom.
+ */
+enum { QVITP_A_U8, QVITP_A_S16, QVITP_A_F32 };
+
+struct qvitp_tile {
+    size_t m, n, k;
+    const void *a, *a2;
+    ptrdiff_t lda; /* bytes */
+    const void *b;
+    size_t column; /* of the tile's first column, into the epilogue's vectors */
+    const void *residual;
+    ptrdiff_t ldr; /* elements */
+    void *out;
+    ptrdiff_t ldo; /* elements */
+};
+
+typedef void qvitp_gemm_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *epilogue);
+
+struct qvitp_gemm_kernel {
+    const char *name;
+    qvitp_gemm_fn *run;
+    uint16_t mr, nr, kstep;
+    uint16_t a_form;         /* QVITP_A_* */
+    uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
+};
+
+/*
+ * ---- Softmax of one row, to probabilities or to codes ---------------------------------------------
+ *
+ *     s[j] = scores[j] (+ bias[j]) (+ mask[j])          in this order, where given
+ *     top  = the largest s[j] (NaN is passed over; -infinity if there is none)
+ *     e[j] = exp(s[j] - top)                            (numerics.h; NaN gives 0)
+ *     sum  = e in 16 interleaved partials, tree         (partial p takes j = p, p + 16, ...)
+ *     not (sum > 0), or top infinite: every output is 0
+ *     F32:   dst[j] = e[j] * (1 / sum)
+ *     CODE:  u = e[j] * (mul / sum);  dst[j] = round_half_even(clamp(u, 0, hi))
+ *     twin (half > 0): u as above; if u < half: round_half_even(clamp(u, 0, half - 1)),
+ *            else half + round_half_even(clamp(e[j] * (mul2 / sum), 0, half - 1))
+ *
+ * scores is scratch memory of the caller, aligned to 64, padded to a multiple of 16 floats (content of
+ * the padding undefined); the kernel may overwrite it. bias, mask and dst have exactly n elements.
+ */
+struct qvitp_softmax {
+    size_t n; /* >= 1 */
+    float *scores;
+    const float *bias, *mask; /* or NULL */
+    void *dst;                /* float or byte */
+    float mul, mul2, hi, half;
+    int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
+};
+typedef void qvitp_softmax_fn(const struct qvitp_softmax *row);
+
+/*
+ * ---- Layer normalisation of one row, to floats or to codes ----------------------------------------
+ *
+ *     mean = sum(x) / n                     sums in 16 interleaved partials, then the tree
+ *     d[j] = x[j] - mean
+ *     rstd = 1 / sqrt(sum(d * d) / n + eps)
+ *     t    = (d[j] * rstd) * gamma[j] + beta[j]
+ *     F32: store t;  CODE: store the byte round_half_even(clamp(t, lo, hi)), NaN becomes lo
+ *
+ * The plan folds the output's scale, shift and zero point into gamma and beta. Exactly n elements of
+ * x, gamma, beta and dst are touched.
+ */
+struct qvitp_layer_norm {
+    size_t n; /* >= 1 */
+    const float *x, *gamma, *beta;
+    void *dst; /* float or byte */
+    float eps, lo, hi;
+    int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
+};
+typedef void qvitp_layer_norm_fn(const struct qvitp_layer_norm *row);
+
+/*
+ * ---- Encoding of a run of floats with one scale ----------------------------------------------------
+ *
+ * The public encode: it divides, as ONNX QuantizeLinear does.
+ *
+ *     UNIFORM       round_half_even(clamp(x / scale, lo - zero, hi - zero)) + zero
+ *     TWIN_GELU     x < 0: round_half_even(max(x / scale, lo)), else round_half_even(min(x / scale2, hi))
+ *     TWIN_SOFTMAX  u = max(x / scale, 0); u < half: round_half_even(min(u, half - 1)),
+ *                   else half + round_half_even(min(x / scale2, half - 1));  half = (hi + 1) / 2
+ *
+ * NaN becomes the lowest code (lo; 0 for the twins). Exactly n elements are touched; codes are bytes.
+ */
+enum { QVITP_ENCODE_UNIFORM, QVITP_ENCODE_TWIN_SOFTMAX, QVITP_ENCODE_TWIN_GELU };
+
+struct qvitp_encode {
+    size_t n; /* >= 1 */
+    const float *x;
+    uint8_t *codes; /* two's complement where the scheme is signed */
+    float scale, scale2, zero, lo, hi;
+    int32_t scheme; /* QVITP_ENCODE_* */
+};
+typedef void qvitp_encode_fn(const struct qvitp_encode *run);
+
+/*
+ * ---- Staging: rows of codes into the form that a product reads -------------------------------------
+ *
+ * Copies n codes of one row into the A form of this instruction set's integer products, zero-padded
+ * to `padded` elements. u8 codes are copied, s8 codes get + 128; twin codes are split into magnitudes:
+ * low range to dst, high range to dst2.
+ *     twin softmax  code < half: low = code, high = 0; else low = 0, high = code - half
+ *     twin GELU     code < 0: low = -code, high = 0;   else low = 0, high = code
+ */
+enum { QVITP_STAGE_U8, QVITP_STAGE_S8, QVITP_STAGE_TWIN_SOFTMAX, QVITP_STAGE_TWIN_GELU };
+
+struct qvitp_stage {
+    size_t n, padded; /* 1 <= n <= padded */
+    const uint8_t *codes;
+    void *dst, *dst2; /* aligned to 2; dst2 for twins only */
+    int32_t form;     /* QVITP_STAGE_* */
+    int32_t half;     /* twin softmax: 2^(bits - 1) */
+};
+typedef void qvitp_stage_fn(const struct qvitp_stage *row);
+
+/*
+ * ---- The tables ------------------------------------------------------------------------------------
+ */
+struct qvitp_named_softmax {
+    const char *name;
+    qvitp_softmax_fn *run;
+};
+struct qvitp_named_layer_norm {
+    const char *name;
+    qvitp_layer_norm_fn *run;
+};
+struct qvitp_named_encode {
+    const char *name;
+    qvitp_encode_fn *run;
+};
+
+struct qvitp_kernels {
+    const char *isa;
+    uint64_t needs; /* QVIT_ISA_* bits, all of which the CPU and the operating system must offer */
+    const struct qvitp_gemm_kernel *gemm_u8s8; /* plain operand                                      */
+    const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand; same a_form, nr, kstep as gemm_u8s8  */
+    const struct qvitp_gemm_kernel *gemm_f32;
+    qvitp_stage_fn *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
+    const struct qvitp_named_softmax *softmax;
+    const struct qvitp_named_layer_norm *layer_norm;
+    const struct qvitp_named_encode *encode;
+};
+
+extern const struct qvitp_kernels qvitp_kernels_scalar;
+extern const struct qvitp_kernels qvitp_kernels_avx2;
+extern const struct qvitp_kernels qvitp_kernels_avx512vnni;
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * avx2_epilogue.h - what follows the accumulators of every AVX2 product (kernels.h).
+ *
+ * A product leaves its tile of accumulators on the stack and hands on vectors of 8 columns; what
+ * lies beyond n is computed and then not stored.
+ */
+#ifndef QVITP_AVX2_EPILOGUE_H
+#define QVITP_AVX2_EPILOGUE_H
+
+#include "kernels/kernels.h"
+#include "avx2_simd.h"
+
+#if QVITP_X86
+
+/* Residual of row i, columns j to j + 8 of the tile. */
+QVITP_INLINE256 __m256 qvitp_256_residual(size_t i, size_t j, const struct qvitp_tile *tile,
+                                          const struct qvitp_epilogue *e)
+{
+    ptrdiff_t row = (ptrdiff_t)i * tile->ldr;
+    __m256i code;
+    if (e->residual == QVITP_RESIDUAL_F32)
+        return qvitp_256_load((const float *)tile->residual + row, j, tile->n);
+    __m128i bytes = qvitp_256_load_bytes((const uint8_t *)tile->residual + row, j, tile->n);
+    if (e->residual == QVITP_RESIDUAL_U8)
+        code = _mm256_cvtepu8_epi32(bytes);
+    else
+        code = _mm256_cvtepi8_epi32(bytes);
+    return _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(e->residual_zero)),
+                         _mm256_set1_ps(e->residual_scale));
+}
+
+/* Everything after the bias, for one vector: row i, columns j to j + 8 of the tile. */
+QVITP_INLINE256 void qvitp_256_finish(__m256 t, size_t i, size_t j, const struct qvitp_tile *tile,
+                                      const struct qvitp_epilogue *e)
+{
+    size_t column = tile->column + j;
+    ptrdiff_t row = (ptrdiff_t)i * tile->ldo;
+    if (e->gelu) t = qvitp_256_gelu(t);
+    if (e->residual != QVITP_RESIDUAL_NONE) t = _mm256_add_ps(t, qvitp_256_residual(i, j, tile, e));
+    if (e->mul) {
+        __m256 mul = _mm256_load_ps(e->mul + column);
+        if (e->mul_neg) {
+            __m256 negative = _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ);
+            mul = _mm256_blendv_ps(mul, _mm256_load_ps(e->mul_neg + column), negative);
+        }
+        t = qvitp_256_step(t, mul, _mm256_load_ps(e->add + column));
+    }
+    if (e->out == QVITP_OUT_F32) {
+        qvitp_256_store((float *)tile->out + row, j, tile->n, t);
+    } else {
+        t = qvitp_256_clamp(t, _mm256_set1_ps(e->lo), _mm256_set1_ps(e->hi));
+        qvitp_256_store_bytes((uint8_t *)tile->out + row, j, tile->n, qvitp_256_code(t));
+    }
+}
+
+#endif
+#endif

@@ -1,0 +1,108 @@
+/*
+ * avx512_simd.h - lib/ref/ref_math.c on 16 floats at once, and what every AVX-512 kernel shares.
+ *
+ * Min and max return their second operand where one is NaN or both are zero, so the operands stand
+ * in the order of the reference's comparisons. No value here may be contracted into a fused step:
+ * numerics.h comes before the intrinsics and says so.
+ */
+#ifndef QVITP_AVX512_SIMD_H
+#define QVITP_AVX512_SIMD_H
+
+#include "kernels/target.h"
+
+#if QVITP_X86
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/numerics.h"
+#include "x86_loop.h"
+
+#include <immintrin.h>
+
+#define QVITP_INLINE512 QVITP_TARGET_AVX512VNNI __attribute__((always_inline, unused)) static inline
+
+/* The lanes of the vector at `first` that are below n. */
+QVITP_INLINE512 __mmask16 qvitp_512_mask(size_t first, size_t n)
+{
+    if (n <= first) return 0;
+    return n - first >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << (n - first)) - 1);
+}
+
+QVITP_INLINE512 __m512 qvitp_512_clamp(__m512 x, __m512 lo, __m512 hi)
+{
+    return _mm512_min_ps(_mm512_max_ps(x, lo), hi);
+}
+
+/* The low byte of each int32 lane of round(x), |x| < 2^22. */
+QVITP_INLINE512 __m128i qvitp_512_code(__m512 x)
+{
+    return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+}
+
+/* q * r + c in two roundings. */
+QVITP_INLINE512 __m512 qvitp_512_step(__m512 q, __m512 r, __m512 c)
+{
+    return _mm512_add_ps(_mm512_mul_ps(q, r), c);
+}
+
+QVITP_INLINE512 __m512 qvitp_512_exp(__m512 x)
+{
+    const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC);
+    /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
+    __m512 shifted = qvitp_512_step(x, _mm512_set1_ps(QVITP_LOG2_E), magic);
+    __m512 n = _mm512_sub_ps(shifted, magic);
+    __m512 r = _mm512_sub_ps(x, _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_HIGH)));
+    r = _mm512_sub_ps(r, _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_LOW)));
+    __m512 q = _mm512_set1_ps(QVITP_EXP_Q4);
+    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q3));
+    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q2));
+    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q1));
+    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q0));
+    __m512 p = _mm512_mul_ps(_mm512_mul_ps(q, r), r);
+    p = _mm512_add_ps(_mm512_add_ps(p, r), _mm512_set1_ps(1.0f));
+    __m512i power = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+    __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
+    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(not_zero, _mm512_castps_si512(p), power));
+}
+
+/* The 32 cubics: a row of the table is two registers, and vpermt2ps looks 16 indices up in them. */
+QVITP_INLINE512 __m512 qvitp_512_gelu_row(const float row[QVITP_GELU_SEGMENTS], __m512i index)
+{
+    return _mm512_permutex2var_ps(_mm512_load_ps(row), index, _mm512_load_ps(row + 16));
+}
+
+QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
+{
+    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(64))) =
+        QVITP_GELU_TABLE;
+    __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
+    t = _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
+    __m512i index = _mm512_cvttps_epi32(t);
+    __m512 f = _mm512_sub_ps(t, _mm512_cvtepi32_ps(index));
+    __m512 g = qvitp_512_gelu_row(table[3], index);
+    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[2], index));
+    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[1], index));
+    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[0], index));
+    return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), g);
+}
+
+/* The fixed tree over the 16 partial sums. */
+QVITP_INLINE512 float qvitp_512_tree(__m512 p)
+{
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(p), _mm512_extractf32x8_ps(p, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* Four bytes, wherever they lie, in every lane. */
+QVITP_INLINE512 __m512i qvitp_512_broadcast4(const uint8_t *bytes)
+{
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+#endif
+#endif

@@ -1,0 +1,16 @@
+/* x86_loop.h - two things that compilers must be told about the inner loops of products. */
+#ifndef QVITP_X86_LOOP_H
+#define QVITP_X86_LOOP_H
+
+/* The loop that follows is unrolled whole, so that an array of vectors lives in registers. */
+#if defined(__clang__)
+#define QVITP_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define QVITP_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Hides how a pointer was computed: gcc 12 would keep one register per row, and spill most of
+ * them. */
+#define QVITP_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+#endif

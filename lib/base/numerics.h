@@ -1,0 +1,87 @@
+/*
+ * numerics.h - the constants of libqvit's defined float functions, and how floats are computed here.
+ *
+ * Every float result of the library is defined by lib/ref, operation by operation, in IEEE float32:
+ * one rounding per operation, no fused multiply-add, no reciprocal estimate, sums in 16 interleaved
+ * partials that a fixed tree adds up. So a kernel of any instruction set returns the same bits.
+ * A compiler may break that in two ways: by fast-math, which is refused here, and by contracting a
+ * product and a sum into one rounding, which is switched off here. (clang's -ffp-contract=fast overrules
+ * any pragma: a build of one's own must not pass it; ISO C mode and the Makefile do not.)
+ */
+#ifndef QVITP_NUMERICS_H
+#define QVITP_NUMERICS_H
+
+#ifdef __FAST_MATH__
+#error "libqvit defines its results bit for bit: do not compile it with -ffast-math or -Ofast"
+#endif
+
+/* No contraction of a * b + c into one rounding. clang obeys the standard's pragma, gcc its own. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+/* Number of interleaved partial sums, and so the widest vector of floats that a kernel may use. */
+#define QVITP_PARTIALS 16
+
+/* x + 1.5 * 2^23 has no bits below 1: adding and subtracting it rounds |x| < 2^22 half to even. */
+#define QVITP_ROUND_MAGIC 12582912.0f
+
+/*
+ * exp(x), for x <= 0: x = n ln 2 + r, |r| <= ln 2 / 2, exp(r) = 1 + (r + (r r) q(r)), where q is the
+ * degree 4 polynomial that minimises the largest relative error (8.1e-8 with rounding). Below
+ * QVITP_EXP_LOW the result is 0, so that no subnormal number ever appears.
+ */
+#define QVITP_EXP_LOW (-86.0f)
+#define QVITP_LOG2_E 1.44269504f
+#define QVITP_LN2_HIGH 0.693359375f
+#define QVITP_LN2_LOW (-2.12194440e-4f)
+#define QVITP_EXP_Q0 0.49999994f
+#define QVITP_EXP_Q1 0.166665211f
+#define QVITP_EXP_Q2 0.041668389f
+#define QVITP_EXP_Q3 0.00836874545f
+#define QVITP_EXP_Q4 0.00138145406f
+
+/*
+ * GELU(x) = max(0, x) - g(|x|), where g(u) = u * Phi(-u) is a small bump on [0, 6): 32 cubics, the
+ * coefficients c0 + c1 f + c2 f^2 + c3 f^3 of each fitted at the Chebyshev points of its segment.
+ * f is the position inside the segment, in [0, 1). Largest error of the whole: 1.3e-6, absolute.
+ */
+#define QVITP_GELU_SEGMENTS 32
+#define QVITP_GELU_SCALE 5.33333349f /* segments per unit: 32 / 6 */
+#define QVITP_GELU_LAST 31.999998f   /* the largest float below 32 */
+
+/* The table, one row a coefficient; a macro, so that each kernel file holds its own constant. */
+#define QVITP_GELU_TABLE                                                                           \
+    {                                                                                              \
+        {0.0f, 0.0798058882f, 0.132685959f, 0.161374167f, 0.169970542f, 0.163360253f,              \
+         0.14658165f, 0.124262266f, 0.100211136f, 0.0772095174f, 0.0569933727f, 0.0403840281f,     \
+         0.0275051128f, 0.018024357f, 0.0113726519f, 0.00691280933f, 0.00404965552f,               \
+         0.00228713243f, 0.00124561379f, 0.000654305622f, 0.000331552466f, 0.000162089171f,        \
+         7.64594879e-05f, 3.48033936e-05f, 1.52881712e-05f, 6.48124887e-06f, 2.65187214e-06f,      \
+         1.04726143e-06f, 3.99191805e-07f, 1.46874015e-07f, 5.21622425e-08f, 1.7882364e-08f},      \
+        {0.0937578231f, 0.066042982f, 0.0402093083f, 0.0178777836f, 0.000144130419f,               \
+         -0.0125232497f, -0.0202724822f, -0.0237493198f, -0.02391118f, -0.0218244586f,             \
+         -0.0184896328f, -0.0147224544f, -0.0110996859f, -0.00796111114f, -0.00544953858f,         \
+         -0.00356822531f, -0.00223857397f, -0.00134728639f, -0.000778639514f, -0.00043244462f,     \
+         -0.00023094374f, -0.000118652832f, -5.86709466e-05f, -2.79311316e-05f, -1.28055617e-05f,  \
+         -5.65534174e-06f, -2.40635495e-06f, -9.86686814e-07f, -3.89929198e-07f,                   \
+         -1.48538291e-07f, -5.45493748e-08f, -1.9314621e-08f},                                     \
+        {-0.0140947234f, -0.0136267394f, -0.0122158574f, -0.0101079447f, -0.00760513404f,          \
+         -0.00503444951f, -0.00268565817f, -0.000765528239f, 0.000622919062f, 0.0014757422f,       \
+         0.00186441711f, 0.00190315361f, 0.0017170026f, 0.00141766854f, 0.0010899317f,             \
+         0.000788027945f, 0.000539138156f, 0.000350498914f, 0.000217160603f, 0.000128505882f,      \
+         7.27486549e-05f, 3.94494564e-05f, 2.05121632e-05f, 1.02351141e-05f, 4.90430602e-06f,      \
+         2.25792837e-06f, 9.9930071e-07f, 4.25315193e-07f, 1.74142542e-07f, 6.86133674e-08f,       \
+         2.60217483e-08f, 9.50141477e-09f},                                                        \
+        {0.00014243662f, 0.000463692588f, 0.000694584567f, 0.00082638592f, 0.000850569515f,        \
+         0.000779015303f, 0.00063873519f, 0.000463738106f, 0.000286692462f, 0.000132637622f,       \
+         1.59342126e-05f, -5.95631172e-05f, -9.8036493e-05f, -0.000108242006f, -0.000100226345f,   \
+         -8.29565688e-05f, -6.30916184e-05f, -4.47373641e-05f, -2.98351479e-05f,                   \
+         -1.88192826e-05f, -1.12717889e-05f, -6.4287392e-06f, -3.49883339e-06f, -1.82010581e-06f,  \
+         -9.06167713e-07f, -4.3222812e-07f, -1.97688905e-07f, -8.67613679e-08f, -3.65600172e-08f,  \
+         -1.4799423e-08f, -5.75748604e-09f, -2.15345941e-09f}                                      \
+    }
+
+#endif

@@ -1,0 +1,30 @@
+/* options.c - reading the structs that begin with struct_size and may grow. */
+#include "base/options.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+qvit_status qvitp_read_struct(void *ours, size_t our_size, size_t first, const void *theirs,
+                              const char *name, qvit_error *error)
+{
+    if (!theirs) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s is NULL", name);
+    size_t size;
+    memcpy(&size, theirs, sizeof size);
+    if (size < first)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT,
+                          "%s->struct_size is %zu, less than the smallest known, %zu: start from the "
+                          "_INIT macro",
+                          name, size, first);
+    const char *bytes = theirs;
+    for (size_t i = our_size; i < size; i++)
+        if (bytes[i])
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                              "%s has a field that this version of the library does not know, at "
+                              "byte %zu",
+                              name, i);
+    memcpy(ours, theirs, qvitp_min(size, our_size));
+    memcpy(ours, &our_size, sizeof our_size);
+    return QVIT_OK;
+}

@@ -1,0 +1,56 @@
+/* metric_cosine.c - cosine similarity of outputs: of each row over its outputs, or of each output over
+ * the rows (EasyQuant, arXiv 2006.16669; Base PTQ of PTQ4ViT). */
+#include <math.h>
+
+#include "base/numerics.h"
+#include "calib/metric.h"
+
+/* Two zero vectors are alike; a zero vector is unlike any other. */
+static double cosine(double dot, double a, double b)
+{
+    if (a <= 0 || b <= 0) return a <= 0 && b <= 0 ? 1 : 0;
+    return dot / sqrt(a * b);
+}
+
+static double row_cosine(size_t n, const float *out, const float *target)
+{
+    float dot[QVITP_PARTIALS] = {0}, a[QVITP_PARTIALS] = {0}, b[QVITP_PARTIALS] = {0};
+    for (size_t j = 0; j < n; j += QVITP_PARTIALS)
+        for (size_t p = 0; p < QVITP_PARTIALS && j + p < n; p++) {
+            dot[p] += out[j + p] * target[j + p];
+            a[p] += out[j + p] * out[j + p];
+            b[p] += target[j + p] * target[j + p];
+        }
+    double sum[3] = {0};
+    for (size_t p = 0; p < QVITP_PARTIALS; p++) {
+        sum[0] += (double)dot[p];
+        sum[1] += (double)a[p];
+        sum[2] += (double)b[p];
+    }
+    return cosine(sum[0], sum[1], sum[2]);
+}
+
+static double rows_score(size_t m, size_t n, const float *out, const float *target)
+{
+    double score = 0;
+    for (size_t i = 0; i < m; i++) score += row_cosine(n, out + i * n, target + i * n);
+    return score;
+}
+
+/* The target's own norm is the same for all candidates and left out. */
+static void add_columns(size_t m, size_t n, const float *out, const float *target, double *sums)
+{
+    for (size_t i = 0; i < m; i++, out += n, target += n)
+        for (size_t j = 0; j < n; j++) {
+            double o = (double)out[j];
+            sums[j * QVITP_METRIC_SUMS] += o * (double)target[j];
+            sums[j * QVITP_METRIC_SUMS + 1] += o * o;
+        }
+}
+
+static double column_score(const double *sums)
+{
+    return sums[1] > 0 ? sums[0] / sqrt(sums[1]) : 0;
+}
+
+const struct qvitp_metric qvitp_metric_cosine = {"cosine", rows_score, add_columns, column_score};

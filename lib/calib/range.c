@@ -1,0 +1,119 @@
+/* range.c - from the range that values have to the coders that a search may choose from. */
+#include "calib/range.h"
+
+#include <float.h>
+#include <math.h>
+
+/* PTQ4ViT tries the cuts 2^0..2^-19 and reports that 15 suffice, which keeps every integer sum small. */
+enum { CUTS = 16 };
+
+/* GELU is nowhere below this. */
+#define GELU_LOWEST 0.16997124254703522
+
+qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *r, qvit_site_type type,
+                              qvit_input_kind kind)
+{
+    if (kind == QVIT_INPUT_IMAGE) return QVIT_SCHEME_ASYMMETRIC;
+    if (kind == QVIT_INPUT_SOFTMAX && r->twin_softmax) return QVIT_SCHEME_TWIN_SOFTMAX;
+    if (kind == QVIT_INPUT_GELU && r->twin_gelu) return QVIT_SCHEME_TWIN_GELU;
+    if (type == QVIT_SITE_MATMUL && kind == QVIT_INPUT_GENERIC) return QVIT_SCHEME_SYMMETRIC;
+    return r->symmetric_input ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC;
+}
+
+uint32_t qvitp_right_flags(int32_t bits) { return bits == 8 ? QVIT_QUANTIZER_NARROW : 0; }
+
+float qvitp_symmetric_scale(double top, int32_t bits)
+{
+    if (!(top > 0)) return 1;
+    double scale = top / ((double)(1 << (bits - 1)) - 0.5);
+    return scale < (double)FLT_MIN ? FLT_MIN : (float)scale;
+}
+
+static struct qvitp_coder start(const struct qvitp_span *s)
+{
+    struct qvitp_coder c = {.scheme = s->scheme, .scale = 1};
+    qvitp_scheme_range(s->scheme, s->bits, s->flags, &c.lo, &c.hi);
+    return c;
+}
+
+static struct qvitp_coder asymmetric(const struct qvitp_span *s, double factor)
+{
+    struct qvitp_coder c = start(s);
+    double width = factor * ((double)s->hi - (double)s->lo);
+    if (!(width > 0)) return c;
+    double scale = width / (double)c.hi;
+    c.scale = scale < (double)FLT_MIN ? FLT_MIN : (float)scale;
+    double zero = nearbyint(-factor * (double)s->lo / (double)c.scale);
+    c.zero = (float)(zero > (double)c.hi ? (double)c.hi : zero);
+    return c;
+}
+
+struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
+{
+    struct qvitp_coder c = start(s);
+    double half = (double)(1 << (s->bits - 1));
+    c.scale2 = (float)(1 / (half - 1));
+    c.scale = (float)ldexp(1 / (half - 1), -cut);
+    return c;
+}
+
+struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
+{
+    if (s->scheme == QVIT_SCHEME_ASYMMETRIC) return asymmetric(s, factor);
+    if (s->scheme == QVIT_SCHEME_TWIN_SOFTMAX) return qvitp_span_twin(s, 0);
+    struct qvitp_coder c = start(s);
+    if (s->scheme == QVIT_SCHEME_TWIN_GELU) {
+        /* The low range is fixed: it just covers GELU's negative values. The search moves the other. */
+        double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
+        c.scale = (float)(low / (double)(1 << (s->bits - 1)));
+        c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
+        return c;
+    }
+    double top = fmax(-(double)s->lo, (double)s->hi);
+    c.scale = qvitp_symmetric_scale(factor * top, s->bits);
+    return c;
+}
+
+double qvitp_factor(const struct qvitp_recipe *r, size_t candidate)
+{
+    return r->low + (double)candidate * (r->high - r->low) / r->candidates;
+}
+
+size_t qvitp_span_candidates(const struct qvitp_span *s, const struct qvitp_recipe *r)
+{
+    return s->scheme == QVIT_SCHEME_TWIN_SOFTMAX ? CUTS : (size_t)r->candidates;
+}
+
+struct qvitp_coder qvitp_span_candidate(const struct qvitp_span *s, const struct qvitp_recipe *r,
+                                        size_t candidate)
+{
+    if (s->scheme == QVIT_SCHEME_TWIN_SOFTMAX) return qvitp_span_twin(s, (int32_t)candidate);
+    return qvitp_span_coder(s, qvitp_factor(r, candidate));
+}
+
+static double histogram_error(const struct qvitp_coder *c, const struct qvitp_stats *stats,
+                              size_t group)
+{
+    double error = 0;
+    for (size_t bin = 0; bin < QVITP_BINS; bin++) {
+        uint64_t count = qvitp_stats_count(stats, group, 0, bin);
+        if (!count) continue;
+        float x = qvitp_stats_middle(bin);
+        double d = (double)(qvitp_coder_decode(c, qvitp_coder_encode(c, x)) - x);
+        error += (double)count * d * d;
+    }
+    return error;
+}
+
+int32_t qvitp_best_cut(const struct qvitp_span *s, const struct qvitp_stats *stats)
+{
+    int32_t best = 0;
+    double best_error = INFINITY;
+    for (int32_t cut = 0; cut < CUTS; cut++) {
+        struct qvitp_coder c = qvitp_span_twin(s, cut);
+        double error = 0;
+        for (size_t g = 0; g < stats->groups; g++) error += histogram_error(&c, stats, g);
+        if (error < best_error) best = cut, best_error = error;
+    }
+    return best;
+}

@@ -1,0 +1,48 @@
+/*
+ * range.h - from the range that values have to the coders that a search may choose from.
+ *
+ * A coder is written as a candidate: a scheme and a range, drawn in or out by a factor. The factor 1 is
+ * the range itself.
+ */
+#ifndef QVITP_RANGE_H
+#define QVITP_RANGE_H
+
+#include "calib/recipe.h"
+#include "calib/stats.h"
+#include "quant/scheme.h"
+
+struct qvitp_span {
+    qvit_scheme scheme;
+    int32_t bits;
+    uint32_t flags;
+    int32_t fixed; /* nothing to choose: the coder is the span's */
+    float lo, hi;  /* lo <= 0 <= hi */
+};
+
+/* The scheme of a left operand, by the kind of what produced it. */
+qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *recipe, qvit_site_type type,
+                              qvit_input_kind kind);
+
+/* The flags that a right operand's width asks for: narrow at 8 bits. */
+uint32_t qvitp_right_flags(int32_t bits);
+
+/* Candidates of a span: the twin softmax ranges are cut in powers of two, everything else is scaled. */
+size_t qvitp_span_candidates(const struct qvitp_span *span, const struct qvitp_recipe *recipe);
+struct qvitp_coder qvitp_span_candidate(const struct qvitp_span *span,
+                                        const struct qvitp_recipe *recipe, size_t candidate);
+/* The coder of the range itself; of a twin softmax, with its ranges cut at 2^-cut. */
+struct qvitp_coder qvitp_span_coder(const struct qvitp_span *span, double factor);
+struct qvitp_coder qvitp_span_twin(const struct qvitp_span *span, int32_t cut);
+
+/* The factor of candidate i of a grid: low + i (high - low) / candidates (algorithm of Base PTQ, which
+ * never tries `high` itself). */
+double qvitp_factor(const struct qvitp_recipe *recipe, size_t candidate);
+
+/* The scale of a symmetric quantizer whose largest value is `top`: top / (2^(bits-1) - 1/2). A top of 0
+ * gives 1, a tiny one the smallest scale that a quantizer may have. */
+float qvitp_symmetric_scale(double top, int32_t bits);
+
+/* The cut whose codes fit the values of a histogram best, in the sense of their squared error. */
+int32_t qvitp_best_cut(const struct qvitp_span *span, const struct qvitp_stats *stats);
+
+#endif

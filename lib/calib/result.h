@@ -1,0 +1,19 @@
+/* result.h - what solving found for one site. */
+#ifndef QVITP_RESULT_H
+#define QVITP_RESULT_H
+
+#include "qvit.h"
+
+struct qvit_result {
+    const qvit_engine *engine;
+    qvit_quantizer *input, *second;
+    size_t inputs, outputs; /* of a linear site; 0 else */
+    qvit_dtype code_dtype;
+    void *codes; /* [outputs][inputs] of code_dtype */
+    float *bias, *input_scale, *input_shift, *output_scale, *output_shift;
+    size_t output_channels; /* values in output_scale and output_shift */
+};
+
+qvit_result *qvitp_result_clone(const qvit_result *result);
+
+#endif

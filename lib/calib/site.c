@@ -1,0 +1,435 @@
+/* site.c - taking in what flows through a site. */
+#include "calib/site.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "engine.h"
+#include "tensor.h"
+
+/* ---- a tensor as [samples][heads][rows][columns] ---- */
+
+struct block {
+    const qvit_tensor *tensor; /* NULL: not given */
+    size_t samples, heads, rows, cols;
+    ptrdiff_t stride[4];
+};
+
+static float value_at(const struct block *b, ptrdiff_t offset)
+{
+    if (b->tensor->dtype == QVIT_DTYPE_U8) return ((const uint8_t *)b->tensor->data)[offset];
+    return ((const float *)b->tensor->data)[offset];
+}
+
+static ptrdiff_t row_at(const struct block *b, size_t sample, size_t head, size_t row)
+{
+    return (ptrdiff_t)sample * b->stride[0] + (ptrdiff_t)head * b->stride[1] +
+           (ptrdiff_t)row * b->stride[2];
+}
+
+static void copy_row(const struct block *b, ptrdiff_t offset, float *to)
+{
+    for (size_t j = 0; j < b->cols; j++) to[j] = value_at(b, offset + (ptrdiff_t)j * b->stride[3]);
+}
+
+static qvit_status check_finite(const struct block *b, const char *name, qvit_error *error)
+{
+    if (b->tensor->dtype == QVIT_DTYPE_U8) return QVIT_OK;
+    for (size_t s = 0; s < b->samples; s++)
+        for (size_t h = 0; h < b->heads; h++)
+            for (size_t r = 0; r < b->rows; r++) {
+                ptrdiff_t at = row_at(b, s, h, r);
+                for (size_t j = 0; j < b->cols; j++)
+                    if (!isfinite(value_at(b, at + (ptrdiff_t)j * b->stride[3])))
+                        return qvitp_fail(error, QVIT_ERR_VALUE,
+                                          "%s: sample %zu, row %zu, column %zu is not finite", name,
+                                          s, r, j);
+            }
+    return QVIT_OK;
+}
+
+/* Checks one tensor of an observation and sees it as a block. NULL gives an empty block. */
+static qvit_status read_block(const struct qvitp_site *site, const qvit_tensor *t, const char *name,
+                              struct block *b, qvit_error *error)
+{
+    memset(b, 0, sizeof *b);
+    if (!t) return QVIT_OK;
+    QVITP_TRY(qvitp_tensor_check(t, name, QVIT_DTYPE_NONE, QVITP_ANY_LAST_STRIDE, error));
+    int image = site->kind == QVIT_INPUT_IMAGE && t->dtype == QVIT_DTYPE_U8;
+    if (t->dtype != QVIT_DTYPE_F32 && !image)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s is %s, not f32", name,
+                          qvitp_dtype_name(t->dtype));
+    int matmul = site->type == QVIT_SITE_MATMUL;
+    if (matmul ? t->rank != 4 : t->rank != 2 && t->rank != 3)
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "%s has rank %d, not %s", name, (int)t->rank,
+                          matmul ? "4" : "2 or 3");
+    int32_t last = t->rank - 1;
+    b->tensor = t;
+    b->samples = t->dims[0], b->stride[0] = t->strides[0];
+    b->heads = matmul ? t->dims[1] : 1, b->stride[1] = matmul ? t->strides[1] : 0;
+    b->rows = t->rank > 2 ? t->dims[last - 1] : 1;
+    b->stride[2] = t->rank > 2 ? t->strides[last - 1] : 0;
+    b->cols = t->dims[last], b->stride[3] = t->strides[last];
+    if (matmul && b->heads != site->heads)
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "%s has %zu heads, the site %zu", name, b->heads,
+                          site->heads);
+    return check_finite(b, name, error);
+}
+
+/* ---- one observation, checked ---- */
+
+/* Left rows come in three parts; the right operand in two. */
+struct seen {
+    struct block part[QVITP_PARTS];
+    struct block second[2];
+    uint64_t first_sample, first_row;
+    size_t inputs, outputs, second_rows; /* k and n as this call says them; 0: it does not */
+};
+
+static const char *const part_names[QVITP_PARTS] = {"input", "input_quantized", "gradient"};
+static const char *const second_names[2] = {"second", "second_quantized"};
+
+/* Joins what the tensors say about one size; 0 says nothing. */
+static qvit_status agree(size_t *size, size_t said, const char *name, const char *what,
+                         qvit_error *error)
+{
+    if (!said) return QVIT_OK;
+    if (!*size) *size = said;
+    if (*size == said) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: %s is %zu, not %zu", name, what, said, *size);
+}
+
+static qvit_status read_parts(const struct qvitp_site *site, const qvit_observation *o,
+                              struct seen *seen, qvit_error *error)
+{
+    const qvit_tensor *parts[QVITP_PARTS] = {o->input, o->input_quantized, o->gradient};
+    size_t rows = 0, samples = 0;
+    for (int p = 0; p < QVITP_PARTS; p++) {
+        struct block *b = &seen->part[p];
+        QVITP_TRY(read_block(site, parts[p], part_names[p], b, error));
+        size_t *width = p == QVITP_PART_GRADIENT ? &seen->outputs : &seen->inputs;
+        QVITP_TRY(agree(width, b->cols, part_names[p], "the last size", error));
+        QVITP_TRY(agree(&rows, b->rows, part_names[p], "the number of rows", error));
+        QVITP_TRY(agree(&samples, b->samples, part_names[p], "the number of samples", error));
+    }
+    return QVIT_OK;
+}
+
+static qvit_status read_seconds(const struct qvitp_site *site, const qvit_observation *o,
+                                struct seen *seen, qvit_error *error)
+{
+    const qvit_tensor *seconds[2] = {o->second, o->second_quantized};
+    for (int p = 0; p < 2; p++) {
+        struct block *b = &seen->second[p];
+        if (seconds[p] && site->type != QVIT_SITE_MATMUL)
+            return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: a linear site has none",
+                              second_names[p]);
+        QVITP_TRY(read_block(site, seconds[p], second_names[p], b, error));
+        int swapped = site->second_transposed;
+        QVITP_TRY(agree(&seen->inputs, swapped ? b->cols : b->rows, second_names[p], "k", error));
+        QVITP_TRY(agree(&seen->outputs, swapped ? b->rows : b->cols, second_names[p], "n", error));
+    }
+    return QVIT_OK;
+}
+
+static qvit_status read_observation(const struct qvitp_site *site, const qvit_observation *o,
+                                    struct seen *seen, qvit_error *error)
+{
+    memset(seen, 0, sizeof *seen);
+    seen->first_sample = o->first_sample;
+    seen->first_row = o->first_row;
+    seen->inputs = site->inputs;
+    seen->outputs = site->outputs;
+    if (!o->input && !o->input_quantized && !o->gradient && !o->second && !o->second_quantized)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "the observation has no tensor");
+    QVITP_TRY(read_parts(site, o, seen, error));
+    return read_seconds(site, o, seen, error);
+}
+
+/* ---- memory, before anything is changed ---- */
+
+static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine, const struct seen *seen)
+{
+    const struct block *streams[QVITP_STREAMS] = {
+        &seen->part[QVITP_PART_INPUT], &seen->part[QVITP_PART_INPUT_QUANTIZED], &seen->second[0],
+        &seen->second[1]};
+    for (int i = 0; i < QVITP_STREAMS; i++) {
+        if (!streams[i]->tensor || site->stats[i].lo) continue;
+        int linear = site->type == QVIT_SITE_LINEAR;
+        size_t groups = linear ? 1 : site->heads;
+        struct qvitp_stats made = {0};
+        if (!qvitp_stats_init(&made, engine, groups, linear ? site->inputs : groups)) {
+            qvitp_stats_free(&made, engine);
+            return 0;
+        }
+        site->stats[i] = made;
+    }
+    return 1;
+}
+
+/* How many rows of a linear site fit its memory, if every part comes. */
+static size_t row_capacity(const struct qvitp_site *site, const struct qvitp_bounds *bounds)
+{
+    uint64_t one = (2 * (uint64_t)site->inputs + site->outputs) * sizeof(float) +
+                   sizeof(struct qvitp_sample_row);
+    return (size_t)(bounds->bytes / one < bounds->rows ? bounds->bytes / one : bounds->rows);
+}
+
+/* Left rows of one matrix, and matrices of one head, that fit; n 0: not known yet. */
+static size_t matrix_rows(const struct qvitp_bounds *bounds)
+{
+    size_t rows = bounds->rows / QVITP_MATRICES;
+    return rows ? rows : 1;
+}
+static size_t matrix_capacity(size_t k, size_t n, size_t heads, const struct qvitp_bounds *bounds)
+{
+    if (!n) return QVITP_MATRICES;
+    uint64_t floats = 2 * (uint64_t)n * k + matrix_rows(bounds) * (2 * (uint64_t)k + n);
+    uint64_t fit = bounds->bytes / heads / (floats * sizeof(float));
+    return (size_t)(fit < QVITP_MATRICES ? fit : QVITP_MATRICES);
+}
+
+/* Cuts the number of matrices, once n is known. No right operand is kept yet, so only the left rows
+ * move: those of the smallest keys, into the first slots. */
+static void shrink_matrices(struct qvitp_matrices *m, const qvit_engine *engine, size_t capacity)
+{
+    if (m->keys.capacity == capacity) return;
+    struct qvitp_sample left[QVITP_MATRICES];
+    memcpy(left, m->left, sizeof left);
+    memset(m->left, 0, sizeof m->left);
+    size_t kept = qvitp_min(m->keys.count, capacity);
+    for (size_t i = 0; i < m->keys.count; i++) {
+        struct qvitp_sample *rows = &left[m->keys.rows[i].slot];
+        if (i < kept) {
+            m->left[i] = *rows;
+            m->keys.rows[i].slot = i;
+        } else {
+            qvitp_sample_free(rows, engine);
+        }
+    }
+    for (size_t i = m->keys.count; i < m->keys.room; i++) qvitp_sample_free(&left[i], engine);
+    m->keys.count = kept;
+    m->keys.capacity = capacity;
+    m->keys.room = qvitp_min(m->keys.room, capacity);
+}
+
+static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
+                        const struct qvitp_bounds *bounds, const struct seen *seen, size_t capacity)
+{
+    size_t samples = 0;
+    for (int p = 0; p < QVITP_PARTS; p++)
+        if (seen->part[p].tensor) samples = seen->part[p].samples;
+    for (int p = 0; p < 2; p++)
+        if (seen->second[p].tensor) samples = qvitp_add(samples, seen->second[p].samples);
+    if (!m->keys.capacity) m->keys.capacity = capacity;
+    shrink_matrices(m, engine, capacity);
+    if (!qvitp_sample_reserve_rows(&m->keys, engine, samples)) return 0;
+    for (int p = 0; p < 2; p++)
+        if (seen->second[p].tensor &&
+            !qvitp_sample_reserve_part(&m->keys, engine, (enum qvitp_part)p,
+                                       seen->second[p].rows * seen->second[p].cols))
+            return 0;
+    for (size_t slot = 0; slot < m->keys.room; slot++) {
+        struct qvitp_sample *left = &m->left[slot];
+        left->capacity = matrix_rows(bounds);
+        if (!qvitp_sample_reserve_rows(left, engine, left->capacity)) return 0;
+        for (int p = 0; p < QVITP_PARTS; p++)
+            if (seen->part[p].tensor &&
+                !qvitp_sample_reserve_part(left, engine, (enum qvitp_part)p, seen->part[p].cols))
+                return 0;
+    }
+    return 1;
+}
+
+static qvit_status reserve_matmul(struct qvitp_site *site, const qvit_engine *engine,
+                                  const struct qvitp_bounds *bounds, const struct seen *seen,
+                                  qvit_error *error)
+{
+    size_t capacity = matrix_capacity(seen->inputs, seen->outputs, site->heads, bounds);
+    if (!capacity)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "max_bytes holds not one matrix of this site");
+    if (!site->matrices)
+        site->matrices = qvitp_engine_alloc(engine, site->heads, sizeof *site->matrices);
+    if (!site->matrices) return qvitp_no_memory(error);
+    for (size_t h = 0; h < site->heads; h++)
+        if (!reserve_head(&site->matrices[h], engine, bounds, seen, capacity))
+            return qvitp_no_memory(error);
+    return QVIT_OK;
+}
+
+static qvit_status reserve_linear(struct qvitp_site *site, const qvit_engine *engine,
+                                  const struct qvitp_bounds *bounds, const struct seen *seen,
+                                  qvit_error *error)
+{
+    site->rows.capacity = row_capacity(site, bounds);
+    if (!site->rows.capacity)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "max_bytes holds not one row of this site");
+    for (int p = 0; p < QVITP_PARTS; p++) {
+        const struct block *b = &seen->part[p];
+        if (!b->tensor) continue;
+        if (!qvitp_sample_reserve_rows(&site->rows, engine, qvitp_mul(b->samples, b->rows)) ||
+            !qvitp_sample_reserve_part(&site->rows, engine, (enum qvitp_part)p, b->cols))
+            return qvitp_no_memory(error);
+    }
+    return QVIT_OK;
+}
+
+/* ---- keys ---- */
+
+/* The number of a row in the hash: heads apart; the matrix as a whole has the number after its rows. */
+static uint64_t row_number(size_t head, uint64_t row) { return (uint64_t)head << 32 | row; }
+enum { WHOLE_MATRIX = 0x7FFFFFFF };
+
+static struct qvitp_key make_key(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                                 uint64_t sample, uint64_t row)
+{
+    return (struct qvitp_key){qvitp_hash(bounds->seed, site->index, sample, row), sample, row};
+}
+
+/* ---- taking in ---- */
+
+static void add_stats(struct qvitp_site *site, enum qvitp_stream stream, const struct block *b)
+{
+    struct qvitp_stats *stats = &site->stats[stream];
+    int linear = site->type == QVIT_SITE_LINEAR;
+    for (size_t s = 0; s < b->samples; s++)
+        for (size_t h = 0; h < b->heads; h++)
+            for (size_t r = 0; r < b->rows; r++) {
+                ptrdiff_t at = row_at(b, s, h, r);
+                for (size_t j = 0; j < b->cols; j++, at += b->stride[3])
+                    qvitp_stats_add(stats, h, linear ? j : h, value_at(b, at));
+            }
+}
+
+/* The slot's left rows are those of an evicted key until the new one claims them. */
+static struct qvitp_sample *claim_left(struct qvitp_matrices *m, struct qvitp_sample_row *matrix)
+{
+    struct qvitp_sample *left = &m->left[matrix->slot];
+    if (!(matrix->parts & QVITP_HAS_ROWS)) left->count = 0;
+    matrix->parts |= QVITP_HAS_ROWS;
+    return left;
+}
+
+/* Calls for one row of a part, when only looking (`found` says whether it came before) or when keeping. */
+struct visit {
+    struct qvitp_site *site;
+    const struct qvitp_bounds *bounds;
+    const struct seen *seen;
+    int keep;
+};
+
+/* Returns 1 if looking and the part came already. */
+static int visit_row(const struct visit *v, struct qvitp_sample *rows, enum qvitp_part part,
+                     size_t sample, size_t head, size_t row)
+{
+    const struct block *b = &v->seen->part[part];
+    struct qvitp_key key = make_key(v->site, v->bounds, v->seen->first_sample + sample,
+                                    row_number(head, v->seen->first_row + row));
+    if (!v->keep) return qvitp_sample_has(rows, &key, part);
+    struct qvitp_sample_row *kept = qvitp_sample_put(rows, &key);
+    if (!kept) return 0;
+    kept->parts |= 1u << part;
+    copy_row(b, row_at(b, sample, head, row), qvitp_sample_part(rows, kept, part));
+    return 0;
+}
+
+static int visit_second(const struct visit *v, struct qvitp_matrices *m,
+                        struct qvitp_sample_row *matrix, enum qvitp_part part, size_t sample,
+                        size_t head)
+{
+    const struct block *b = &v->seen->second[part];
+    if (!v->keep) return matrix->parts >> part & 1;
+    matrix->parts |= 1u << part;
+    float *to = qvitp_sample_part(&m->keys, matrix, part);
+    for (size_t r = 0; r < b->rows; r++)
+        copy_row(b, row_at(b, sample, head, r), to + r * b->cols);
+    return 0;
+}
+
+/* The matrix of one sample and head: when keeping, made one of the kept; NULL if it is none. */
+static struct qvitp_sample_row *find_matrix(const struct visit *v, struct qvitp_matrices *m,
+                                            size_t sample, size_t head)
+{
+    struct qvitp_key key = make_key(v->site, v->bounds, v->seen->first_sample + sample,
+                                    row_number(head, WHOLE_MATRIX));
+    struct qvitp_sample_row *matrix =
+        v->keep ? qvitp_sample_put(&m->keys, &key) : qvitp_sample_find(&m->keys, &key);
+    if (matrix && v->keep) claim_left(m, matrix);
+    return matrix;
+}
+
+static int visit_matmul(const struct visit *v)
+{
+    for (size_t head = 0; head < v->site->heads; head++) {
+        struct qvitp_matrices *m = &v->site->matrices[head];
+        for (int p = 0; p < QVITP_PARTS; p++)
+            for (size_t sample = 0; sample < v->seen->part[p].samples; sample++) {
+                struct qvitp_sample_row *matrix = find_matrix(v, m, sample, head);
+                for (size_t row = 0; matrix && row < v->seen->part[p].rows; row++)
+                    if (visit_row(v, &m->left[matrix->slot], (enum qvitp_part)p, sample, head, row))
+                        return 1;
+            }
+        for (int p = 0; p < 2; p++)
+            for (size_t sample = 0; sample < v->seen->second[p].samples; sample++) {
+                struct qvitp_sample_row *matrix = find_matrix(v, m, sample, head);
+                if (matrix && visit_second(v, m, matrix, (enum qvitp_part)p, sample, head)) return 1;
+            }
+    }
+    return 0;
+}
+
+static int visit_all(const struct visit *v)
+{
+    if (v->site->type == QVIT_SITE_MATMUL) return visit_matmul(v);
+    for (int p = 0; p < QVITP_PARTS; p++)
+        for (size_t sample = 0; sample < v->seen->part[p].samples; sample++)
+            for (size_t row = 0; row < v->seen->part[p].rows; row++)
+                if (visit_row(v, &v->site->rows, (enum qvitp_part)p, sample, 0, row)) return 1;
+    return 0;
+}
+
+qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engine,
+                               const struct qvitp_bounds *bounds, const qvit_observation *o,
+                               qvit_error *error)
+{
+    struct seen seen;
+    QVITP_TRY(read_observation(site, o, &seen, error));
+    if (seen.first_row + seen.part[0].rows > WHOLE_MATRIX)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "first_row is too large");
+    if (site->type == QVIT_SITE_MATMUL) {
+        QVITP_TRY(reserve_matmul(site, engine, bounds, &seen, error));
+    } else {
+        QVITP_TRY(reserve_linear(site, engine, bounds, &seen, error));
+    }
+    struct visit visit = {site, bounds, &seen, 0};
+    if (visit_all(&visit))
+        return qvitp_fail(error, QVIT_ERR_STATE, "site %s: a part of a row came twice", site->name);
+    if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
+
+    visit.keep = 1;
+    visit_all(&visit);
+    for (int p = 0; p <= QVITP_PART_INPUT_QUANTIZED; p++)
+        if (seen.part[p].tensor)
+            add_stats(site, (enum qvitp_stream)(QVITP_STREAM_INPUT + p), &seen.part[p]);
+    for (int p = 0; p < 2; p++)
+        if (seen.second[p].tensor)
+            add_stats(site, (enum qvitp_stream)(QVITP_STREAM_SECOND + p), &seen.second[p]);
+    site->inputs = seen.inputs;
+    site->outputs = seen.outputs;
+    return QVIT_OK;
+}
+
+void qvitp_site_free(struct qvitp_site *site, const qvit_engine *engine)
+{
+    for (int i = 0; i < QVITP_STREAMS; i++) qvitp_stats_free(&site->stats[i], engine);
+    qvitp_sample_free(&site->rows, engine);
+    for (size_t h = 0; site->matrices && h < site->heads; h++) {
+        qvitp_sample_free(&site->matrices[h].keys, engine);
+        for (int i = 0; i < QVITP_MATRICES; i++)
+            qvitp_sample_free(&site->matrices[h].left[i], engine);
+    }
+    qvitp_engine_free(engine, site->matrices);
+    qvit_result_destroy(site->result);
+}

@@ -1,0 +1,86 @@
+/* solve.c - what solving a linear and a matmul site have in common. */
+#include "calib/solve.h"
+
+#include "base/error.h"
+#include "quant/quantizer.h"
+
+enum qvitp_stream qvitp_solve_stream(const struct qvitp_solving *solving,
+                                     const struct qvitp_site *site, enum qvitp_stream plain)
+{
+    enum qvitp_stream quantized = (enum qvitp_stream)(plain + 1);
+    return solving->use_quantized && qvitp_site_saw(site, quantized) ? quantized : plain;
+}
+
+void qvitp_solve_range(const struct qvitp_recipe *recipe, const struct qvitp_stats *stats,
+                       size_t group, size_t first, size_t channels, float *lo, float *hi)
+{
+    float low = 0, high = 0;
+    if (recipe->range == QVITP_RANGE_PERCENTILE && recipe->symmetric_input) {
+        high = qvitp_stats_magnitude(stats, group, recipe->percentile / 100);
+        low = -high;
+    } else if (recipe->range == QVITP_RANGE_PERCENTILE) {
+        qvitp_stats_quantiles(stats, group, recipe->percentile / 100, &low, &high);
+    }
+    for (size_t c = first; recipe->range == QVITP_RANGE_MINMAX && c < first + channels; c++) {
+        float channel_low, channel_high;
+        qvitp_stats_range(stats, c, &channel_low, &channel_high);
+        if (channel_low < low) low = channel_low;
+        if (channel_high > high) high = channel_high;
+    }
+    if (low < *lo) *lo = low;
+    if (high > *hi) *hi = high;
+}
+
+/* One column block for each head. */
+static qvit_status head_granularity(const qvit_engine *engine, size_t heads, size_t width,
+                                    size_t *bounds, qvit_granularity **out, qvit_error *error)
+{
+    for (size_t h = 0; h <= heads; h++) bounds[h] = h * width;
+    qvit_granularity_options o = QVIT_GRANULARITY_OPTIONS_INIT;
+    o.cols = heads * width;
+    o.col_blocks = heads;
+    o.col_bounds = bounds;
+    return qvit_granularity_create(engine, &o, out, error);
+}
+
+static qvit_status heads_quantizer(const struct qvitp_span *span, const struct qvitp_coder *coders,
+                                   size_t heads, size_t width, struct qvitp_pool *pool,
+                                   qvit_quantizer **out, qvit_error *error)
+{
+    float *scale = qvitp_pool_alloc(pool, heads, sizeof *scale);
+    int32_t *zero = qvitp_pool_alloc(pool, heads, sizeof *zero);
+    size_t *bounds = qvitp_pool_alloc(pool, heads + 1, sizeof *bounds);
+    if (!scale || !zero || !bounds) return qvitp_no_memory(error);
+    for (size_t h = 0; h < heads; h++) {
+        scale[h] = coders[h].scale;
+        zero[h] = (int32_t)coders[h].zero;
+    }
+    qvit_granularity *granularity;
+    QVITP_TRY(head_granularity(pool->engine, heads, width, bounds, &granularity, error));
+    const qvit_parameter parameters[2] = {
+        {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, heads, scale},
+        {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, heads, zero}};
+    qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
+    o.scheme = span->scheme;
+    o.bits = span->bits;
+    o.flags = span->flags;
+    o.granularity = granularity;
+    o.parameters = parameters;
+    o.parameter_count = span->scheme == QVIT_SCHEME_ASYMMETRIC ? 2 : 1;
+    qvit_status status = qvit_quantizer_create(pool->engine, &o, out, error);
+    qvit_granularity_destroy(granularity);
+    return status;
+}
+
+qvit_status qvitp_solve_quantizer(const qvit_engine *engine, const struct qvitp_span *span,
+                                  const struct qvitp_coder *coders, size_t heads, size_t width,
+                                  qvit_quantizer **out, qvit_error *error)
+{
+    if (!heads)
+        return qvitp_quantizer_layer(engine, span->scheme, span->bits, span->flags, coders->scale,
+                                     coders->scale2, (int32_t)coders->zero, out, error);
+    struct qvitp_pool pool = {engine, NULL};
+    qvit_status status = heads_quantizer(span, coders, heads, width, &pool, out, error);
+    qvitp_pool_free(&pool);
+    return status;
+}

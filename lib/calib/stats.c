@@ -1,0 +1,113 @@
+/* stats.c - minima, maxima and histograms that do not depend on order. */
+#include "calib/stats.h"
+
+#include <float.h>
+#include <string.h>
+
+#include "engine.h"
+
+enum { LOWEST_EXPONENT = -24, MANTISSA_BITS = 23, BIN_BITS = 6 };
+
+int qvitp_stats_init(struct qvitp_stats *s, const qvit_engine *engine, size_t groups,
+                     size_t channels)
+{
+    s->groups = groups;
+    s->channels = channels;
+    s->lo = qvitp_engine_alloc(engine, channels, sizeof *s->lo);
+    s->hi = qvitp_engine_alloc(engine, channels, sizeof *s->hi);
+    s->histogram = qvitp_engine_alloc(engine, groups, 2 * QVITP_BINS * sizeof *s->histogram);
+    if (!s->lo || !s->hi || !s->histogram) return 0;
+    for (size_t i = 0; i < channels; i++) s->lo[i] = FLT_MAX, s->hi[i] = -FLT_MAX;
+    return 1;
+}
+
+void qvitp_stats_free(struct qvitp_stats *s, const qvit_engine *engine)
+{
+    qvitp_engine_free(engine, s->lo);
+    qvitp_engine_free(engine, s->hi);
+    qvitp_engine_free(engine, s->histogram);
+    memset(s, 0, sizeof *s);
+}
+
+/* The bin of a magnitude: its exponent and the upper bits of its mantissa, as one number. */
+static size_t bin_of(float magnitude)
+{
+    uint32_t bits;
+    memcpy(&bits, &magnitude, sizeof bits);
+    int32_t bin = (int32_t)(bits >> (MANTISSA_BITS - BIN_BITS)) -
+                  (127 + LOWEST_EXPONENT) * QVITP_BINS_PER_OCTAVE;
+    return bin < 0 ? 0 : bin >= QVITP_BINS ? QVITP_BINS - 1 : (size_t)bin;
+}
+
+/* The lower edge of a bin. The first one reaches down to 0. */
+static float edge(size_t bin)
+{
+    uint32_t bits = (uint32_t)(bin + (127 + LOWEST_EXPONENT) * QVITP_BINS_PER_OCTAVE)
+                    << (MANTISSA_BITS - BIN_BITS);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return bin ? value : 0;
+}
+
+float qvitp_stats_middle(size_t bin) { return bin ? (edge(bin) + edge(bin + 1)) / 2 : 0; }
+
+void qvitp_stats_add(struct qvitp_stats *s, size_t group, size_t channel, float value)
+{
+    if (value < s->lo[channel]) s->lo[channel] = value;
+    if (value > s->hi[channel]) s->hi[channel] = value;
+    uint64_t *side = s->histogram + (group * 2 + (size_t)(value >= 0)) * QVITP_BINS;
+    side[bin_of(value < 0 ? -value : value)]++;
+}
+
+void qvitp_stats_range(const struct qvitp_stats *s, size_t channel, float *lo, float *hi)
+{
+    int seen = s->lo[channel] <= s->hi[channel];
+    *lo = seen ? s->lo[channel] : 0;
+    *hi = seen ? s->hi[channel] : 0;
+}
+
+/* The value at rank `target` when bins are visited from the largest value down; `weight` tells how many
+ * values a step of the visit holds. */
+static float inside(size_t bin, double before, uint64_t count, double target)
+{
+    double share = (target - before) / (double)count; /* of the bin that is above the value */
+    float upper = edge(bin + 1), lower = edge(bin);
+    return (float)((double)upper - share * ((double)upper - (double)lower));
+}
+
+/* The magnitude above which `target` values lie, where `first` and `second` (may be NULL) are the
+ * histograms of magnitudes that count; 0 if there are fewer. */
+static float above(const uint64_t *first, const uint64_t *second, double target)
+{
+    double seen = 0;
+    for (size_t bin = QVITP_BINS; bin-- > 0;) {
+        uint64_t count = first[bin] + (second ? second[bin] : 0);
+        if (count && seen + (double)count > target) return inside(bin, seen, count, target);
+        seen += (double)count;
+    }
+    return 0;
+}
+
+static double total(const uint64_t *histogram)
+{
+    double sum = 0;
+    for (size_t bin = 0; bin < QVITP_BINS; bin++) sum += (double)histogram[bin];
+    return sum;
+}
+
+void qvitp_stats_quantiles(const struct qvitp_stats *s, size_t group, double kept, float *lo,
+                           float *hi)
+{
+    const uint64_t *negative = s->histogram + group * 2 * QVITP_BINS;
+    const uint64_t *positive = negative + QVITP_BINS;
+    double target = (1 - kept) * (total(negative) + total(positive));
+    *lo = -above(negative, NULL, target);
+    *hi = above(positive, NULL, target);
+}
+
+float qvitp_stats_magnitude(const struct qvitp_stats *s, size_t group, double kept)
+{
+    const uint64_t *negative = s->histogram + group * 2 * QVITP_BINS;
+    const uint64_t *positive = negative + QVITP_BINS;
+    return above(negative, positive, (1 - kept) * (total(negative) + total(positive)));
+}

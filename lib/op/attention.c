@@ -1,0 +1,548 @@
+/*
+ * attention.c - from Q, K and V to the context, head by head, in one call: making and running the plan.
+ *
+ * For each (batch, head) a worker packs K and V, and then takes the queries a tile at a time: scores
+ * into a small float buffer, softmax from there to the rows that V's product reads, context to the
+ * output. A tile's scores and probabilities stay in the first-level cache.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/options.h"
+#include "op/heads.h"
+#include "plan/plan.h"
+#include "sched/sched.h"
+#include "tensor.h"
+
+struct attention {
+    struct qvit_plan base;
+    struct qvitp_left query, probability; /* left operands of the two products */
+    struct qvitp_epilogue context;        /* of P V; vectors of all heads, head_columns apart */
+    struct qvitp_softmax softmax;         /* how probabilities are written */
+    size_t heads, dim, head_columns;
+    qvit_dtype types[4]; /* of query, key, value, output */
+    float float_scale;   /* float plans: what scores are multiplied by */
+    /* behind the struct: */
+    float *score_scale; /* [heads] codes to scores */
+    int32_t *init;
+    float *scale, *scale2, *bias, *mul, *add;
+};
+
+void qvit_attention_options_init(qvit_attention_options *options)
+{
+    if (options) *options = (qvit_attention_options)QVIT_ATTENTION_OPTIONS_INIT;
+}
+
+void qvit_attention_args_init(qvit_attention_args *args)
+{
+    if (args) *args = (qvit_attention_args)QVIT_ATTENTION_ARGS_INIT;
+}
+
+/* ---- making ---- */
+
+static qvit_status check_probability(const qvit_port *port, qvit_error *error)
+{
+    const qvit_quantizer *q = port->quantizer;
+    if (!qvitp_quantizer_is_layer(q) || q->scheme == QVIT_SCHEME_TWIN_GELU ||
+        qvitp_dtype_packed(port->dtype) || (q->zero_point && q->zero_point[0]))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "probability: a layer quantizer, plain with "
+                          "zero point 0 or twin softmax");
+    return QVIT_OK;
+}
+
+static qvit_status check_codes(const qvit_attention_options *o, qvit_error *error)
+{
+    const qvit_quantizer *query = o->query.quantizer;
+    QVITP_TRY(qvitp_right_check(&o->key, "key", error));
+    QVITP_TRY(qvitp_right_check(&o->value, "value", error));
+    QVITP_TRY(check_probability(&o->probability, error));
+    if (qvitp_quantizer_is_twin(query) || qvitp_dtype_packed(o->key.dtype) ||
+        qvitp_dtype_packed(o->value.dtype))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "query, key, value: plain codes, one to a byte");
+    QVITP_TRY(qvitp_heads_check(query, o->heads, o->head_dim, "query", error));
+    QVITP_TRY(qvitp_heads_check(o->key.quantizer, o->heads, o->head_dim, "key", error));
+    QVITP_TRY(qvitp_heads_check(o->value.quantizer, o->heads, o->head_dim, "value", error));
+    for (size_t i = 1; query->zero_point && i < query->blocks; i++)
+        if (query->zero_point[i] != query->zero_point[0])
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "query: heads with different zero points");
+    return QVIT_OK;
+}
+
+static qvit_status check_options(const qvit_attention_options *o, qvit_error *error)
+{
+    const qvit_port *ports[] = {&o->query, &o->key, &o->value, &o->probability};
+    static const char *const names[] = {"query", "key", "value", "probability"};
+    size_t coded = 0;
+    for (size_t i = 0; i < 4; i++) {
+        QVITP_TRY(qvitp_port_check(ports[i], names[i], error));
+        coded += ports[i]->quantizer != NULL;
+        if (ports[i]->dtype == QVIT_DTYPE_S32)
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: s32", names[i]);
+    }
+    if (coded != 0 && coded != 4)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "query, key, value and probability: all codes, or all f32");
+    if (o->output.dtype == QVIT_DTYPE_S32 ||
+        (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer)))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: s32 or twin codes");
+    size_t columns = qvitp_mul(o->heads, o->head_dim);
+    if (!columns || columns == SIZE_MAX)
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "%zu heads of %zu", o->heads, o->head_dim);
+    if (!isfinite(o->score_scale))
+        return qvitp_fail(error, QVIT_ERR_VALUE, "score_scale is not finite");
+    if (coded) QVITP_TRY(check_codes(o, error));
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    return qvitp_output_check(&output, columns, error);
+}
+
+static void lay_out(struct attention *p, struct qvitp_carver *c)
+{
+    size_t columns = qvitp_mul(p->heads, p->head_columns);
+    p->score_scale = qvitp_carve(c, p->heads, sizeof(float));
+    p->init = qvitp_carve(c, columns, sizeof *p->init);
+    p->scale = qvitp_carve(c, columns, sizeof(float));
+    p->scale2 = qvitp_carve(c, columns, sizeof(float));
+    p->bias = qvitp_carve(c, columns, sizeof(float));
+    p->mul = qvitp_carve(c, columns, sizeof(float));
+    p->add = qvitp_carve(c, columns, sizeof(float));
+}
+
+/* The vectors of one head's context: scale of P's codes times that of V's, then the output's. */
+static void set_head(struct attention *p, const qvit_attention_options *o, size_t h)
+{
+    size_t at = h * p->head_columns;
+    struct qvitp_epilogue e = {0};
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    qvitp_output_fill(&output, h * p->dim, p->dim, p->mul + at, NULL, p->add + at, &e);
+    if (o->query.quantizer) {
+        struct qvitp_coder query = qvitp_head_coder(o->query.quantizer, h);
+        struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
+        struct qvitp_coder value = qvitp_head_coder(o->value.quantizer, h);
+        struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
+        p->score_scale[h] = query.scale * key.scale * o->score_scale;
+        for (size_t j = 0; j < p->dim; j++) {
+            p->scale[at + j] = probability.scale * value.scale;
+            p->scale2[at + j] = probability.scale2 * value.scale;
+        }
+        qvitp_epilogue_fold(&e, p->dim, p->scale + at, p->scale2 + at, p->bias + at, p->mul + at,
+                            p->add + at);
+    }
+    e.init = p->init, e.scale = p->scale, e.scale2 = p->scale2, e.bias = p->bias;
+    p->context = e;
+    if (e.mul) p->context.mul = p->mul, p->context.add = p->add;
+}
+
+static void set_softmax(struct attention *p, const qvit_port *port)
+{
+    p->softmax.out = QVITP_OUT_F32;
+    if (!port->quantizer) return;
+    struct qvitp_coder c = qvitp_quantizer_coder(port->quantizer, 0);
+    p->softmax.out = QVITP_OUT_CODE;
+    p->softmax.hi = c.hi;
+    p->softmax.mul = 1.0f / c.scale;
+    if (c.scheme != QVIT_SCHEME_TWIN_SOFTMAX) return;
+    p->softmax.mul2 = 1.0f / c.scale2;
+    p->softmax.half = (c.hi + 1) / 2;
+}
+
+static qvit_status check_finite(const struct attention *p, qvit_error *error)
+{
+    size_t columns = p->heads * p->head_columns;
+    for (size_t h = 0; h < p->heads; h++)
+        if (!isfinite(p->score_scale[h]))
+            return qvitp_fail(error, QVIT_ERR_VALUE, "the score scale of head %zu is not finite", h);
+    const float *vectors[] = {p->scale, p->scale2, p->bias, p->mul, p->add};
+    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
+        for (size_t j = 0; j < columns; j++)
+            if (!isfinite(vectors[v][j]))
+                return qvitp_fail(error, QVIT_ERR_VALUE,
+                                  "the scales of the context, multiplied, are not finite");
+    return QVIT_OK;
+}
+
+static void explain(struct attention *p, const qvit_attention_options *o)
+{
+    char what[120], probability[40], kernels[120];
+    qvitp_port_text(&o->probability, probability, sizeof probability);
+    snprintf(what, sizeof what, "attention, %zu heads of %zu, %s x %s, P %s, -> %s", p->heads,
+             p->dim, qvitp_dtype_name(o->query.dtype), qvitp_dtype_name(o->key.dtype), probability,
+             qvitp_dtype_name(o->output.dtype));
+    snprintf(kernels, sizeof kernels, "%s, %s, %s", p->query.kernel->name,
+             p->base.engine->kernels.softmax->name, p->probability.kernel->name);
+    p->base.kernel = p->query.kernel->name;
+    qvitp_plan_explain(&p->base, what, kernels);
+}
+
+qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attention_options *options,
+                                  qvit_plan **out, qvit_error *error)
+{
+    if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
+    *out = NULL;
+    if (!engine) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "engine is NULL");
+    qvit_attention_options o = QVIT_ATTENTION_OPTIONS_INIT;
+    QVITP_TRY(QVITP_READ(&o, options, error));
+    QVITP_TRY(check_options(&o, error));
+    struct attention made = {.base = {.engine = engine, .op = QVITP_OP_ATTENTION},
+                             .heads = o.heads,
+                             .dim = o.head_dim,
+                             .types = {o.query.dtype, o.key.dtype, o.value.dtype, o.output.dtype},
+                             .float_scale = o.score_scale};
+    QVITP_TRY(qvitp_left_init(&made.query, engine, &o.query, "query", error));
+    QVITP_TRY(qvitp_left_init(&made.probability, engine, &o.probability, "probability", error));
+    if (made.probability.stage_form == QVITP_STAGE_S8) {
+        /* Symmetric codes of probabilities are never negative: they are unsigned codes too. */
+        made.probability.stage_form = QVITP_STAGE_U8;
+        made.probability.zero = 0;
+    }
+    QVITP_TRY(qvitp_sums_fit(&made.query, o.head_dim, error));
+    made.head_columns = qvitp_vector_columns(&made.probability, o.head_dim);
+    struct qvitp_carver carver = {NULL, sizeof made};
+    lay_out(&made, &carver);
+    struct attention *p =
+        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
+    if (!p) return qvitp_no_memory(error);
+    *p = made;
+    p->base.packed_bytes = carver.used - sizeof made;
+    carver = (struct qvitp_carver){(char *)p, sizeof made};
+    lay_out(p, &carver);
+    for (size_t h = 0; h < p->heads; h++) set_head(p, &o, h);
+    set_softmax(p, &o.probability);
+    qvit_status status = check_finite(p, error);
+    if (status != QVIT_OK) {
+        qvit_plan_destroy(&p->base);
+        return status;
+    }
+    explain(p, &o);
+    *out = &p->base;
+    return qvitp_ok(error);
+}
+
+/* ---- running ---- */
+
+/* One worker's part of the workspace. */
+struct scratch {
+    struct qvitp_right key, value;
+    float *score_vectors; /* scale, or mul; for every key token */
+    float *zeros;         /* bias, or add */
+    float *scores;        /* [tile][score_stride] */
+    uint8_t *codes;       /* [tile][score_stride]: probabilities as the softmax writes them */
+    void *staged;         /* queries */
+    void *staged_codes;   /* probabilities */
+};
+
+/* Rows that go from scores to context together: one tile of the first product. */
+static size_t tile_rows(const struct attention *p) { return p->query.kernel->mr; }
+
+/* Between rows of scores, in elements; leaves the padding that the softmax kernel may touch. */
+static size_t score_stride(const struct attention *p, size_t keys)
+{
+    return qvitp_round_up(qvitp_packed_n(p->query.kernel, keys), QVIT_ALIGNMENT);
+}
+
+static size_t carve_scratch(const struct attention *p, size_t keys, void *base, struct scratch *s)
+{
+    struct qvitp_carver c = {base, 0};
+    size_t columns = qvitp_vector_columns(&p->query, keys);
+    size_t cells = qvitp_mul(tile_rows(p), score_stride(p, keys));
+    qvitp_right_carve(&s->key, &p->query, keys, p->dim, &c);
+    qvitp_right_carve(&s->value, &p->probability, p->dim, keys, &c);
+    s->score_vectors = qvitp_carve(&c, columns, sizeof(float));
+    s->zeros = qvitp_carve(&c, columns, sizeof(float));
+    s->scores = qvitp_carve(&c, cells, sizeof(float));
+    s->codes = qvitp_carve(&c, cells, 1);
+    s->staged = qvitp_carve(&c, qvitp_left_plane_bytes(&p->query, p->query.kernel->mr, p->dim), 1);
+    size_t plane = qvitp_left_plane_bytes(&p->probability, p->probability.kernel->mr, keys);
+    s->staged_codes = qvitp_carve(&c, qvitp_mul(plane, 2), 1);
+    return qvitp_round_up(c.used, QVIT_ALIGNMENT);
+}
+
+size_t qvit_attention_workspace_size(const qvit_plan *plan, size_t query_tokens, size_t key_tokens)
+{
+    if (!plan || plan->op != QVITP_OP_ATTENTION || !query_tokens || !key_tokens) return 0;
+    struct scratch unused;
+    size_t one = carve_scratch((const struct attention *)plan, key_tokens, NULL, &unused);
+    return qvitp_mul(one, plan->engine->executor.workers);
+}
+
+struct run {
+    const struct attention *plan;
+    const qvit_attention_args *args;
+    size_t batch, queries, keys, per_worker;
+    struct qvitp_units units;
+};
+
+/* Where one head's part of a [batch, tokens, heads, dim] tensor begins, and its rows' numbers. */
+struct head_view {
+    char *data;
+    ptrdiff_t stride; /* between tokens, elements */
+    size_t size;      /* bytes of an element */
+    const int32_t *rows; /* NULL, or the token of each row */
+};
+
+static struct head_view view(const qvit_tensor *t, const qvit_tensor *rows, size_t batch, size_t head)
+{
+    struct head_view v = {.stride = t->strides[1], .size = qvitp_dtype_bits(t->dtype) / 8};
+    ptrdiff_t offset = (ptrdiff_t)head * t->strides[2];
+    if (rows) {
+        v.rows = (const int32_t *)rows->data + (ptrdiff_t)batch * rows->strides[0];
+    } else {
+        offset += (ptrdiff_t)batch * t->strides[0];
+    }
+    v.data = (char *)t->data + offset * (ptrdiff_t)v.size;
+    return v;
+}
+
+static char *view_row(const struct head_view *v, size_t row)
+{
+    ptrdiff_t token = v->rows ? v->rows[row] : (ptrdiff_t)row;
+    return v->data + token * v->stride * (ptrdiff_t)v->size;
+}
+
+/* Row of a [batch or 1, heads or 1, queries, keys] tensor; NULL stays NULL. */
+static float *cell_row(const qvit_tensor *t, size_t batch, size_t head, size_t query)
+{
+    if (!t) return NULL;
+    ptrdiff_t offset = (ptrdiff_t)query * t->strides[2];
+    if (t->dims[0] > 1) offset += (ptrdiff_t)batch * t->strides[0];
+    if (t->dims[1] > 1) offset += (ptrdiff_t)head * t->strides[1];
+    return (float *)t->data + offset;
+}
+
+/* One (batch, head) while it is worked on. */
+struct head_run {
+    const struct run *run;
+    struct scratch scratch;
+    size_t batch, head;
+    struct head_view query, output;
+};
+
+static void pack_head(struct head_run *h)
+{
+    const struct run *r = h->run;
+    const struct attention *p = r->plan;
+    struct head_view key = view(r->args->key, r->args->key_rows, h->batch, h->head);
+    struct head_view value = view(r->args->value, r->args->key_rows, h->batch, h->head);
+    struct qvitp_operand keys = {key.data, key.stride, key.rows, 0};
+    struct qvitp_operand values = {value.data, value.stride, value.rows, 1};
+    qvitp_right_pack(&h->scratch.key, &p->query, &keys, r->keys, p->dim);
+    qvitp_right_pack(&h->scratch.value, &p->probability, &values, p->dim, r->keys);
+    size_t columns = qvitp_vector_columns(&p->query, r->keys);
+    int floats = p->types[0] == QVIT_DTYPE_F32;
+    for (size_t j = 0; j < columns; j++) {
+        h->scratch.score_vectors[j] = floats ? p->float_scale : p->score_scale[h->head];
+        h->scratch.zeros[j] = 0;
+    }
+}
+
+/* Scores of the queries [first, first + rows) into the scratch rows: scaled, unless the caller wants to
+ * see them raw. */
+static void compute_scores(const struct head_run *h, size_t first, size_t rows)
+{
+    const struct attention *p = h->run->plan;
+    const struct scratch *s = &h->scratch;
+    int floats = p->types[0] == QVIT_DTYPE_F32;
+    struct qvitp_epilogue epilogue = {.init = s->key.init, .scale = s->score_vectors,
+                                      .bias = s->zeros, .out = QVITP_OUT_F32};
+    if (floats && !h->run->args->scores) epilogue.mul = s->score_vectors, epilogue.add = s->zeros;
+    struct qvitp_block block = {
+        .left = &p->query,
+        .epilogue = &epilogue,
+        .m = rows,
+        .k = p->dim,
+        .a = h->query.rows ? h->query.data : view_row(&h->query, first),
+        .lda = h->query.stride * (ptrdiff_t)h->query.size,
+        .a_index = h->query.rows ? h->query.rows + first : NULL,
+        .b = s->key.panels,
+        .columns = h->run->keys,
+        .out = s->scores,
+        .ldo = (ptrdiff_t)score_stride(p, h->run->keys),
+        .out_size = sizeof(float),
+        .staged = s->staged,
+    };
+    qvitp_block_run(&block);
+}
+
+/* Softmax of the scratch rows, in the place or to the codes that the second product reads; codes are
+ * padded with zeros to whole k steps, so that plain ones are read in place. */
+static void compute_probabilities(const struct head_run *h, size_t first, size_t rows)
+{
+    const struct run *r = h->run;
+    const struct attention *p = r->plan;
+    const qvit_attention_args *a = r->args;
+    size_t stride = score_stride(p, r->keys);
+    for (size_t i = 0; i < rows; i++) {
+        struct qvitp_softmax row = p->softmax;
+        row.n = r->keys;
+        row.scores = h->scratch.scores + i * stride;
+        row.bias = cell_row(a->bias, h->batch, h->head, first + i);
+        row.mask = cell_row(a->mask, h->batch, h->head, first + i);
+        uint8_t *codes = h->scratch.codes + i * stride;
+        row.dst = row.out == QVITP_OUT_F32 ? (void *)row.scores : codes;
+        memset(codes + r->keys, 0, qvitp_packed_k(p->probability.kernel, r->keys) - r->keys);
+        float *raw = cell_row(a->scores, h->batch, h->head, first + i);
+        for (size_t j = 0; raw && j < r->keys; j++) {
+            raw[j] = row.scores[j];
+            row.scores[j] *= p->float_scale;
+        }
+        p->base.engine->kernels.softmax->run(&row);
+        float *probabilities = cell_row(a->probabilities, h->batch, h->head, first + i);
+        if (probabilities) memcpy(probabilities, row.dst, r->keys * sizeof(float));
+    }
+}
+
+/* P V for the scratch rows; with window rows, each to the place of its token. */
+static void compute_context(const struct head_run *h, size_t first, size_t rows)
+{
+    const struct attention *p = h->run->plan;
+    size_t at = h->head * p->head_columns, stride = score_stride(p, h->run->keys);
+    int floats = p->types[0] == QVIT_DTYPE_F32;
+    struct qvitp_epilogue epilogue = p->context;
+    epilogue.init += at, epilogue.scale += at, epilogue.scale2 += at, epilogue.bias += at;
+    if (epilogue.mul) epilogue.mul += at, epilogue.add += at;
+    struct qvitp_block block = {
+        .left = &p->probability,
+        .epilogue = &epilogue,
+        .m = rows,
+        .k = qvitp_packed_k(p->probability.kernel, h->run->keys),
+        .a = floats ? (void *)h->scratch.scores : (void *)h->scratch.codes,
+        .lda = (ptrdiff_t)(stride * (floats ? sizeof(float) : 1)),
+        .b = h->scratch.value.panels,
+        .columns = p->dim,
+        .out = view_row(&h->output, first),
+        .ldo = h->output.stride,
+        .out_size = h->output.size,
+        .staged = h->scratch.staged_codes,
+    };
+    if (!h->output.rows) {
+        qvitp_block_run(&block);
+        return;
+    }
+    block.m = 1;
+    for (size_t i = 0; i < rows; i++) {
+        block.out = view_row(&h->output, first + i);
+        qvitp_block_run(&block);
+        block.a = (const char *)block.a + block.lda;
+    }
+}
+
+static void run_unit(const struct run *r, size_t unit, size_t worker)
+{
+    const struct attention *p = r->plan;
+    size_t split = unit % r->units.splits, pair = unit / r->units.splits;
+    struct head_run h = {.run = r, .batch = pair / p->heads, .head = pair % p->heads};
+    carve_scratch(p, r->keys, (char *)r->args->workspace + worker * r->per_worker, &h.scratch);
+    h.query = view(r->args->query, r->args->query_rows, h.batch, h.head);
+    h.output = view(r->args->output, r->args->query_rows, h.batch, h.head);
+    pack_head(&h);
+    size_t begin = qvitp_tile_first(r->queries, r->units.splits, split);
+    size_t rows = qvitp_tile_first(r->queries, r->units.splits, split + 1) - begin;
+    size_t tiles = qvitp_tiles(rows, tile_rows(p));
+    for (size_t i = 0; i < tiles; i++) {
+        size_t first = begin + qvitp_tile_first(rows, tiles, i);
+        size_t count = begin + qvitp_tile_first(rows, tiles, i + 1) - first;
+        compute_scores(&h, first, count);
+        compute_probabilities(&h, first, count);
+        compute_context(&h, first, count);
+    }
+}
+
+static void run_task(void *argument, size_t index, size_t worker)
+{
+    const struct run *r = argument;
+    size_t end = qvitp_tile_first(r->units.units, r->units.tasks, index + 1);
+    for (size_t i = qvitp_tile_first(r->units.units, r->units.tasks, index); i < end; i++)
+        run_unit(r, i, worker);
+}
+
+/* Checks a row index and that all its rows lie inside a tensor of `tokens` rows. */
+static qvit_status check_rows(const qvit_tensor *rows, const char *name, size_t tokens,
+                              qvit_error *error)
+{
+    size_t any[2] = {0, 0};
+    QVITP_TRY(qvitp_tensor_expect(rows, name, QVIT_DTYPE_S32, 0, 2, any, error));
+    for (size_t b = 0; b < rows->dims[0]; b++)
+        for (size_t t = 0; t < rows->dims[1]; t++) {
+            int32_t row = qvitp_get_int(rows, (ptrdiff_t)b * rows->strides[0], t);
+            if (row < 0 || (size_t)row >= tokens)
+                return qvitp_fail(error, QVIT_ERR_VALUE, "%s: row %d of %zu", name, (int)row,
+                                  tokens);
+        }
+    return QVIT_OK;
+}
+
+/* A [batch or 1, heads or 1, queries, keys] tensor, or NULL. `exact`: no 1 stands for many. */
+static qvit_status check_cells(const struct run *r, const qvit_tensor *t, const char *name, int exact,
+                               qvit_error *error)
+{
+    if (!t) return QVIT_OK;
+    size_t heads = r->plan->heads;
+    size_t dims[4] = {exact ? r->batch : 0, exact ? heads : 0, r->queries, r->keys};
+    QVITP_TRY(qvitp_tensor_expect(t, name, QVIT_DTYPE_F32, exact ? QVITP_OUTPUT : 0, 4, dims, error));
+    if ((t->dims[0] == 1 || t->dims[0] == r->batch) && (t->dims[1] == 1 || t->dims[1] == heads))
+        return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: %zu batches and %zu heads fit neither 1 nor %zu "
+                      "and %zu", name, t->dims[0], t->dims[1], r->batch, heads);
+}
+
+/* Reads the sizes off the tensors that have them, then checks all the others against these. */
+static qvit_status check_tensors(struct run *r, qvit_error *error)
+{
+    const struct attention *p = r->plan;
+    const qvit_attention_args *a = r->args;
+    size_t any[4] = {a->query_rows ? 1 : 0, 0, p->heads, p->dim};
+    QVITP_TRY(qvitp_tensor_expect(a->query, "query", p->types[0], 0, 4, any, error));
+    size_t same[4] = {a->query->dims[0], a->query->dims[1], p->heads, p->dim};
+    QVITP_TRY(qvitp_tensor_expect(a->output, "output", p->types[3], QVITP_OUTPUT, 4, same, error));
+    r->batch = a->query->dims[0];
+    r->queries = a->query->dims[1];
+    if (a->query_rows) {
+        QVITP_TRY(check_rows(a->query_rows, "query_rows", a->query->dims[1], error));
+        r->batch = a->query_rows->dims[0];
+        r->queries = a->query_rows->dims[1];
+    }
+    size_t keys[4] = {a->key_rows ? 1 : r->batch, 0, p->heads, p->dim};
+    QVITP_TRY(qvitp_tensor_expect(a->key, "key", p->types[1], 0, 4, keys, error));
+    r->keys = keys[1] = a->key->dims[1];
+    QVITP_TRY(qvitp_tensor_expect(a->value, "value", p->types[2], 0, 4, keys, error));
+    if (!a->key_rows) return QVIT_OK;
+    QVITP_TRY(check_rows(a->key_rows, "key_rows", a->key->dims[1], error));
+    r->keys = a->key_rows->dims[1];
+    if (a->key_rows->dims[0] == r->batch) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_SHAPE, "key_rows has %zu batches, not %zu",
+                      a->key_rows->dims[0], r->batch);
+}
+
+static qvit_status check_args(struct run *r, qvit_error *error)
+{
+    const qvit_attention_args *a = r->args;
+    QVITP_TRY(check_tensors(r, error));
+    QVITP_TRY(check_cells(r, a->bias, "bias", 0, error));
+    QVITP_TRY(check_cells(r, a->mask, "mask", 0, error));
+    if ((a->scores || a->probabilities) && r->plan->types[0] != QVIT_DTYPE_F32)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "scores and probabilities are written by float plans only");
+    QVITP_TRY(check_cells(r, a->scores, "scores", 1, error));
+    QVITP_TRY(check_cells(r, a->probabilities, "probabilities", 1, error));
+    return qvitp_sums_fit(&r->plan->probability, r->keys, error);
+}
+
+qvit_status qvit_attention_run(const qvit_plan *plan, const qvit_attention_args *args,
+                               qvit_error *error)
+{
+    QVITP_TRY(qvitp_plan_expect(plan, QVITP_OP_ATTENTION, error));
+    qvit_attention_args a = QVIT_ATTENTION_ARGS_INIT;
+    QVITP_TRY(QVITP_READ(&a, args, error));
+    struct run r = {.plan = (const struct attention *)plan, .args = &a};
+    QVITP_TRY(check_args(&r, error));
+    size_t workers = plan->engine->executor.workers;
+    size_t needed = qvit_attention_workspace_size(plan, r.queries, r.keys);
+    QVITP_TRY(qvitp_workspace_check(a.workspace, a.workspace_size, needed, error));
+    r.per_worker = needed / workers;
+    qvitp_units_init(&r.units, r.batch, r.plan->heads, r.queries, workers);
+    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.units.tasks, run_task, &r, error));
+    return qvitp_ok(error);
+}

@@ -1,0 +1,161 @@
+/* layer_norm.c - layer normalisation that writes floats or codes: making and running the plan. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/options.h"
+#include "op/product.h"
+#include "op/rows.h"
+#include "plan/plan.h"
+#include "sched/sched.h"
+#include "tensor.h"
+
+struct layer_norm {
+    struct qvit_plan base;
+    size_t n;
+    qvit_dtype output;
+    struct qvitp_epilogue form; /* of the output: what is stored, and between which codes */
+    float eps;
+    float *gamma, *beta; /* with the output's scale, shift and zero point folded in */
+};
+
+void qvit_layer_norm_options_init(qvit_layer_norm_options *options)
+{
+    if (options) *options = (qvit_layer_norm_options)QVIT_LAYER_NORM_OPTIONS_INIT;
+}
+
+void qvit_unary_args_init(qvit_unary_args *args)
+{
+    if (args) *args = (qvit_unary_args)QVIT_UNARY_ARGS_INIT;
+}
+
+static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *error)
+{
+    size_t any = 0;
+    QVITP_TRY(qvitp_tensor_expect(o->gamma, "gamma", QVIT_DTYPE_F32, QVITP_ANY_LAST_STRIDE, 1, &any,
+                                  error));
+    size_t n = o->gamma->dims[0];
+    if (!o->beta) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "beta is NULL");
+    QVITP_TRY(qvitp_vector_check(o->gamma, "gamma", n, error));
+    QVITP_TRY(qvitp_vector_check(o->beta, "beta", n, error));
+    if (!(o->eps >= 0 && isfinite(o->eps)))
+        return qvitp_fail(error, QVIT_ERR_VALUE, "eps is %g", (double)o->eps);
+    if (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes");
+    if (!o->output.quantizer && o->output.dtype != QVIT_DTYPE_F32)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: %s",
+                          qvitp_dtype_name(o->output.dtype));
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    return qvitp_output_check(&output, n, error);
+}
+
+static void lay_out(struct layer_norm *p, struct qvitp_carver *c)
+{
+    p->gamma = qvitp_carve(c, p->n, sizeof *p->gamma);
+    p->beta = qvitp_carve(c, p->n, sizeof *p->beta);
+}
+
+/* gamma and beta arrive as the caller's; the output's multiplication and addition are folded in. */
+static qvit_status build(struct layer_norm *p, const qvit_layer_norm_options *o, qvit_error *error)
+{
+    float *mul = qvitp_engine_alloc(p->base.engine, p->n, 2 * sizeof *mul);
+    if (!mul) return qvitp_no_memory(error);
+    float *add = mul + p->n;
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    qvitp_output_fill(&output, 0, p->n, mul, NULL, add, &p->form);
+    for (size_t j = 0; j < p->n; j++) {
+        p->gamma[j] = qvitp_vector_get(o->gamma, j, 1);
+        p->beta[j] = qvitp_vector_get(o->beta, j, 0);
+    }
+    qvitp_epilogue_fold(&p->form, p->n, p->gamma, NULL, p->beta, mul, add);
+    qvitp_engine_free(p->base.engine, mul);
+    for (size_t j = 0; j < p->n; j++)
+        if (!isfinite(p->gamma[j]) || !isfinite(p->beta[j]))
+            return qvitp_fail(error, QVIT_ERR_VALUE,
+                              "gamma, beta and the output's scale at %zu, multiplied, are not finite",
+                              j);
+    return QVIT_OK;
+}
+
+static void explain(struct layer_norm *p, const qvit_layer_norm_options *o)
+{
+    char what[80];
+    snprintf(what, sizeof what, "layer norm %zu, f32 -> %s", p->n,
+             qvitp_dtype_name(o->output.dtype));
+    p->base.kernel = p->base.engine->kernels.layer_norm->name;
+    qvitp_plan_explain(&p->base, what, p->base.kernel);
+}
+
+qvit_status qvit_layer_norm_create(const qvit_engine *engine, const qvit_layer_norm_options *options,
+                                   qvit_plan **out, qvit_error *error)
+{
+    if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
+    *out = NULL;
+    if (!engine) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "engine is NULL");
+    qvit_layer_norm_options o = QVIT_LAYER_NORM_OPTIONS_INIT;
+    QVITP_TRY(QVITP_READ(&o, options, error));
+    QVITP_TRY(check_options(&o, error));
+    struct layer_norm made = {.base = {.engine = engine, .op = QVITP_OP_LAYER_NORM},
+                              .n = o.gamma->dims[0],
+                              .output = o.output.dtype,
+                              .eps = o.eps};
+    struct qvitp_carver carver = {NULL, sizeof made};
+    lay_out(&made, &carver);
+    struct layer_norm *p =
+        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
+    if (!p) return qvitp_no_memory(error);
+    *p = made;
+    p->base.packed_bytes = carver.used - sizeof made;
+    carver = (struct qvitp_carver){(char *)p, sizeof made};
+    lay_out(p, &carver);
+    qvit_status status = build(p, &o, error);
+    if (status != QVIT_OK) {
+        qvit_plan_destroy(&p->base);
+        return status;
+    }
+    explain(p, &o);
+    *out = &p->base;
+    return qvitp_ok(error);
+}
+
+struct run {
+    const struct layer_norm *plan;
+    struct qvitp_rows rows;
+    size_t total, tasks;
+};
+
+static void run_task(void *argument, size_t index, size_t worker)
+{
+    (void)worker;
+    const struct run *r = argument;
+    const struct layer_norm *p = r->plan;
+    struct qvitp_layer_norm row = {.n = p->n, .gamma = p->gamma, .beta = p->beta, .eps = p->eps,
+                                   .lo = p->form.lo, .hi = p->form.hi, .out = p->form.out};
+    size_t end = qvitp_tile_first(r->total, r->tasks, index + 1);
+    for (size_t i = qvitp_tile_first(r->total, r->tasks, index); i < end; i++) {
+        size_t matrix = i / r->rows.rows, place = i % r->rows.rows;
+        row.x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place);
+        row.dst = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place);
+        p->base.engine->kernels.layer_norm->run(&row);
+    }
+}
+
+qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,
+                                qvit_error *error)
+{
+    QVITP_TRY(qvitp_plan_expect(plan, QVITP_OP_LAYER_NORM, error));
+    const struct layer_norm *p = (const struct layer_norm *)plan;
+    qvit_unary_args a = QVIT_UNARY_ARGS_INIT;
+    QVITP_TRY(QVITP_READ(&a, args, error));
+    struct run r = {.plan = p};
+    const struct qvitp_rows_side sides[QVITP_ROWS_SIDES] = {
+        [QVITP_ROWS_INPUT] = {a.input, "input", QVIT_DTYPE_F32, p->n, 0},
+        [QVITP_ROWS_OUTPUT] = {a.output, "output", p->output, p->n, QVITP_OUTPUT},
+    };
+    QVITP_TRY(qvitp_rows_init(&r.rows, sides, error));
+    r.total = r.rows.matrices * r.rows.rows;
+    r.tasks = qvitp_min(plan->engine->executor.workers, r.total);
+    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.tasks, run_task, &r, error));
+    return qvitp_ok(error);
+}

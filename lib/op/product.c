@@ -1,0 +1,234 @@
+/* product.c - what linear, matmul and attention share: staging, tiles, output ports. */
+#include "op/product.h"
+
+#include <math.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "plan/pack.h"
+#include "tensor.h"
+
+/* ---- the left operand ---- */
+
+qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
+                            const qvit_port *port, const char *name, qvit_error *error)
+{
+    const struct qvitp_kernels *kernels = &engine->kernels;
+    const qvit_quantizer *q = port->quantizer;
+    *left = (struct qvitp_left){.kernel = kernels->gemm_f32};
+    if (!q) return QVIT_OK;
+    if (qvitp_dtype_packed(port->dtype))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed 4-bit codes", name);
+    left->stage = kernels->stage;
+    left->twin = qvitp_quantizer_is_twin(q);
+    left->kernel = left->twin ? kernels->gemm_t8s8 : kernels->gemm_u8s8;
+    left->half = 1 << (q->bits - 1);
+    left->code_max = left->twin ? left->half : 255;
+    switch (q->scheme) {
+    case QVIT_SCHEME_TWIN_SOFTMAX: left->stage_form = QVITP_STAGE_TWIN_SOFTMAX; break;
+    case QVIT_SCHEME_TWIN_GELU: left->stage_form = QVITP_STAGE_TWIN_GELU; break;
+    case QVIT_SCHEME_SYMMETRIC:
+        left->stage_form = QVITP_STAGE_S8;
+        left->zero = 128;
+        break;
+    default:
+        left->stage_form = QVITP_STAGE_U8;
+        left->zero = q->zero_point ? q->zero_point[0] : 0;
+    }
+    return QVIT_OK;
+}
+
+int qvitp_left_in_place(const struct qvitp_left *left, size_t k)
+{
+    if (left->kernel->a_form == QVITP_A_F32) return 1;
+    return left->kernel->a_form == QVITP_A_U8 && left->stage_form == QVITP_STAGE_U8 &&
+           k % left->kernel->kstep == 0;
+}
+
+size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k)
+{
+    size_t element = left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
+    size_t bytes = qvitp_mul(qvitp_mul(rows, qvitp_packed_k(left->kernel, k)), element);
+    return qvitp_round_up(bytes, QVIT_ALIGNMENT);
+}
+
+size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k)
+{
+    if (qvitp_left_in_place(left, k)) return 0;
+    return qvitp_mul(qvitp_left_plane_bytes(left, rows, k), left->twin ? 2 : 1);
+}
+
+/* ---- tiles ---- */
+
+size_t qvitp_tiles(size_t m, size_t mr) { return m / mr + (m % mr != 0); }
+
+size_t qvitp_tile_first(size_t m, size_t tiles, size_t tile)
+{
+    size_t small = m / tiles, larger = m % tiles; /* the first `larger` tiles have one row more */
+    return tile * small + qvitp_min(tile, larger);
+}
+
+static const char *left_row(const struct qvitp_block *b, size_t row)
+{
+    ptrdiff_t place = b->a_index ? b->a_index[row] : (ptrdiff_t)row;
+    return (const char *)b->a + place * b->lda;
+}
+
+/* Points the tile at its left rows, staging them first where they cannot be read in place. */
+static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile *tile)
+{
+    const struct qvitp_left *left = b->left;
+    tile->k = qvitp_packed_k(left->kernel, b->k);
+    if (!b->a_index && qvitp_left_in_place(left, b->k)) {
+        tile->a = left_row(b, row);
+        tile->lda = b->lda;
+        return;
+    }
+    size_t plane = qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+    tile->a = b->staged;
+    tile->a2 = left->twin ? (char *)b->staged + plane : NULL;
+    tile->lda = (ptrdiff_t)(tile->k * (left->kernel->a_form == QVITP_A_S16 ? 2 : 1));
+    for (size_t i = 0; i < tile->m; i++) {
+        struct qvitp_stage stage = {.n = b->k,
+                                    .padded = tile->k,
+                                    .codes = (const uint8_t *)left_row(b, row + i),
+                                    .dst = (char *)tile->a + (ptrdiff_t)i * tile->lda,
+                                    .form = left->stage_form,
+                                    .half = left->half};
+        if (left->twin) stage.dst2 = (char *)tile->a2 + (ptrdiff_t)i * tile->lda;
+        left->stage(&stage);
+    }
+}
+
+/* All panels of one row tile. */
+static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
+{
+    const struct qvitp_gemm_kernel *kernel = b->left->kernel;
+    size_t b_size = kernel->a_form == QVITP_A_F32 ? sizeof(float) : 1;
+    struct qvitp_tile tile = {.m = rows, .ldr = b->ldr, .ldo = b->ldo};
+    set_left(b, row, &tile);
+    const char *residual = b->residual;
+    if (residual) residual += (ptrdiff_t)row * b->ldr * (ptrdiff_t)b->residual_size;
+    char *out = (char *)b->out + (ptrdiff_t)row * b->ldo * (ptrdiff_t)b->out_size;
+    for (size_t done = 0; done < b->columns; done += kernel->nr) {
+        tile.column = b->first_column + done;
+        tile.n = qvitp_min(kernel->nr, b->columns - done);
+        tile.b = (const char *)b->b + tile.column * tile.k * b_size;
+        if (residual) tile.residual = residual + tile.column * b->residual_size;
+        tile.out = out + tile.column * b->out_size;
+        kernel->run(&tile, b->epilogue);
+    }
+}
+
+void qvitp_block_run(const struct qvitp_block *b)
+{
+    size_t tiles = qvitp_tiles(b->m, b->left->kernel->mr);
+    for (size_t i = 0; i < tiles; i++) {
+        size_t first = qvitp_tile_first(b->m, tiles, i);
+        run_tile(b, first, qvitp_tile_first(b->m, tiles, i + 1) - first);
+    }
+}
+
+/* ---- output ports ---- */
+
+qvit_status qvitp_output_check(const struct qvitp_output *o, size_t columns, qvit_error *error)
+{
+    const qvit_quantizer *q = o->port->quantizer;
+    QVITP_TRY(qvitp_port_check(o->port, "output", error));
+    if (q && (qvitp_dtype_packed(o->port->dtype) || q->scheme == QVIT_SCHEME_TWIN_SOFTMAX))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin softmax or packed 4-bit codes");
+    if (q && (!qvitp_granularity_fits(q->granularity, QVIT_ANY, columns) ||
+              q->granularity->row_blocks != 1))
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "output: the granularity is not over %zu columns",
+                          columns);
+    QVITP_TRY(qvitp_vector_check(o->scale, "output_scale", columns, error));
+    QVITP_TRY(qvitp_vector_check(o->shift, "output_shift", columns, error));
+    for (size_t j = 0; o->scale && j < columns; j++)
+        if (!(qvitp_vector_get(o->scale, j, 1) > 0))
+            return qvitp_fail(error, QVIT_ERR_VALUE, "output_scale: element %zu is not positive", j);
+    if (q && q->scheme == QVIT_SCHEME_TWIN_GELU && o->shift)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes cannot be shifted");
+    return QVIT_OK;
+}
+
+void qvitp_output_fill(const struct qvitp_output *o, size_t first, size_t n, float *mul,
+                       float *mul_neg, float *add, struct qvitp_epilogue *epilogue)
+{
+    const qvit_quantizer *q = o->port->quantizer;
+    epilogue->out = q                                     ? QVITP_OUT_CODE
+                    : o->port->dtype == QVIT_DTYPE_S32 ? QVITP_OUT_S32
+                                                       : QVITP_OUT_F32;
+    if (q) epilogue->lo = q->lo, epilogue->hi = q->hi;
+    if (!q && !o->scale && !o->shift) return;
+    epilogue->mul = mul;
+    epilogue->add = add;
+    int twin = q && q->scheme == QVIT_SCHEME_TWIN_GELU;
+    if (twin) epilogue->mul_neg = mul_neg;
+    for (size_t j = 0; j < n; j++) {
+        struct qvitp_coder c = {.scale = 1, .scale2 = 1};
+        if (q) c = qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, first + j));
+        float scale = qvitp_vector_get(o->scale, first + j, 1);
+        mul[j] = 1.0f / (scale * (twin ? c.scale2 : c.scale));
+        if (twin) mul_neg[j] = 1.0f / (scale * c.scale);
+        add[j] = c.zero - qvitp_vector_get(o->shift, first + j, 0) * mul[j];
+    }
+}
+
+void qvitp_epilogue_fold(struct qvitp_epilogue *e, size_t n, float *scale, float *scale2,
+                         float *bias, const float *mul, const float *add)
+{
+    if (!e->mul || e->mul_neg || e->gelu || e->residual != QVITP_RESIDUAL_NONE) return;
+    for (size_t j = 0; j < n; j++) {
+        if (scale) scale[j] *= mul[j];
+        if (scale2) scale2[j] *= mul[j];
+        bias[j] = bias[j] * mul[j] + add[j];
+    }
+    e->mul = e->add = NULL;
+}
+
+/* ---- ports and heads ---- */
+
+qvit_status qvitp_port_check(const qvit_port *port, const char *name, qvit_error *error)
+{
+    const qvit_quantizer *q = port->quantizer;
+    if (!q) {
+        if (port->dtype == QVIT_DTYPE_F32 || port->dtype == QVIT_DTYPE_S32) return QVIT_OK;
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: %s without a quantizer", name,
+                          qvitp_dtype_name(port->dtype));
+    }
+    qvit_dtype whole = qvit_quantizer_code_dtype(q);
+    qvit_dtype half = whole == QVIT_DTYPE_S8 ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4;
+    if (port->dtype == whole || (port->dtype == half && q->bits <= 4)) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: the type is %s, the quantizer's codes are %s",
+                      name, qvitp_dtype_name(port->dtype), qvitp_dtype_name(whole));
+}
+
+qvit_status qvitp_right_check(const qvit_port *port, const char *name, qvit_error *error)
+{
+    const qvit_quantizer *q = port->quantizer;
+    if (!q || q->scheme != QVIT_SCHEME_SYMMETRIC)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: only symmetric codes", name);
+    if (q->bits == 8 && !(q->flags & QVIT_QUANTIZER_NARROW))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: 8-bit codes must be narrow (+-127)",
+                          name);
+    return QVIT_OK;
+}
+
+qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t width, const char *name,
+                              qvit_error *error)
+{
+    if (!q || qvitp_quantizer_is_layer(q)) return QVIT_OK;
+    const qvit_granularity *g = q->granularity;
+    int fits = g->row_blocks == 1 && g->col_blocks == heads && g->cols % heads == 0 &&
+               (width == 0 || g->cols == heads * width);
+    for (size_t column = 0; fits && column < g->cols; column++)
+        fits = qvitp_col_block(g, column) == column / (g->cols / heads);
+    if (fits) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: the granularity is neither layer nor one column "
+                      "block for each of %zu heads", name, heads);
+}
+
+struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head)
+{
+    return qvitp_quantizer_coder(q, qvitp_quantizer_is_layer(q) ? 0 : head);
+}

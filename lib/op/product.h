@@ -1,0 +1,90 @@
+/*
+ * product.h - the integer (or float) matrix product that linear, matmul and attention share: how its
+ * left rows are staged, and how a block of it is cut into tiles for the kernel.
+ */
+#ifndef QVITP_PRODUCT_H
+#define QVITP_PRODUCT_H
+
+#include "engine.h"
+#include "quant/quantizer.h"
+
+/* The left operand as the kernel wants it. */
+struct qvitp_left {
+    const struct qvitp_gemm_kernel *kernel;
+    qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
+    int32_t stage_form, half;
+    int32_t twin;
+    int32_t zero; /* zero point of the staged codes, so of unsigned ones: -zero * column sum starts a sum */
+    int32_t code_max; /* the largest staged code */
+};
+
+/* Chooses kernel and staging for a port (quantizer NULL: float). UNSUPPORTED where there is none. */
+qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
+                            const qvit_port *port, const char *name, qvit_error *error);
+
+/* Whether rows of k codes can be multiplied where they lie. */
+int qvitp_left_in_place(const struct qvitp_left *left, size_t k);
+/* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
+size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+
+/* A block of a product: rows [0, m) and columns [first_column, first_column + columns). */
+struct qvitp_block {
+    const struct qvitp_left *left;
+    const struct qvitp_epilogue *epilogue;
+    size_t m, k;
+    const void *a;     /* rows of the caller's codes or floats */
+    ptrdiff_t lda;     /* bytes */
+    const int32_t *a_index; /* NULL, or the place of each row, in rows */
+    const void *b;     /* the panels, from column 0 */
+    size_t first_column, columns; /* first_column: a multiple of the kernel's nr */
+    const void *residual; /* of column 0, row 0 */
+    ptrdiff_t ldr;        /* elements */
+    size_t residual_size; /* bytes of an element */
+    void *out;            /* of column 0, row 0 */
+    ptrdiff_t ldo;
+    size_t out_size;
+    void *staged; /* qvitp_left_staged_bytes(left, mr, k); aligned */
+};
+void qvitp_block_run(const struct qvitp_block *block);
+
+/* Number of row tiles that m rows are cut into, and the first row of one (equal sizes, but for 1). */
+size_t qvitp_tiles(size_t m, size_t mr);
+size_t qvitp_tile_first(size_t m, size_t tiles, size_t tile);
+
+/*
+ * What an output port means for the epilogue: fills mul, mul_neg and add (n values each; those that are
+ * not needed are left alone) and the epilogue's output fields. Returns with epilogue->mul NULL where
+ * floats are stored as they are.
+ *
+ *   first     the quantizer's column that column 0 is
+ *   scale, shift  of the port's consumer, from column `first` on; NULL: 1 and 0
+ */
+struct qvitp_output {
+    const qvit_port *port;
+    const qvit_tensor *scale, *shift;
+};
+qvit_status qvitp_output_check(const struct qvitp_output *output, size_t columns,
+                               qvit_error *error);
+void qvitp_output_fill(const struct qvitp_output *output, size_t first, size_t n, float *mul,
+                       float *mul_neg, float *add, struct qvitp_epilogue *epilogue);
+
+/*
+ * Folds mul and add into scale, scale2 and bias where nothing stands between them (no GELU, no
+ * residual, no twin output), so that the kernel multiplies once.
+ */
+void qvitp_epilogue_fold(struct qvitp_epilogue *epilogue, size_t n, float *scale, float *scale2,
+                         float *bias, const float *mul, const float *add);
+
+/* Checks a port: a known type; for codes, a quantizer whose codes the type can hold. */
+qvit_status qvitp_port_check(const qvit_port *port, const char *name, qvit_error *error);
+
+/* A right operand's quantizer: symmetric, and narrow at 8 bits. */
+qvit_status qvitp_right_check(const qvit_port *port, const char *name, qvit_error *error);
+
+/* The scale block of each head: layer, or `heads` equal column blocks of `width` columns. */
+qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t width, const char *name,
+                              qvit_error *error);
+struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head);
+
+#endif

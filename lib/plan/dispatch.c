@@ -1,0 +1,51 @@
+/* dispatch.c - from the tables of kernels to the ones that an engine uses. */
+#include "plan/dispatch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/target.h"
+
+/* Plainest first: a later table's kernel replaces an earlier one's. */
+static const struct qvitp_kernels *const tables[] = {
+    &qvitp_kernels_scalar,
+#if QVITP_X86
+    &qvitp_kernels_avx2,
+    &qvitp_kernels_avx512vnni,
+#endif
+};
+enum { TABLES = sizeof tables / sizeof tables[0] };
+
+static int allowed(const struct qvitp_kernels *table, uint64_t isa)
+{
+    return (table->needs & ~isa) == 0;
+}
+
+void qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
+{
+    *out = *tables[0];
+    for (size_t i = 1; i < TABLES; i++) {
+        const struct qvitp_kernels *table = tables[i];
+        if (!allowed(table, isa)) continue;
+        out->isa = table->isa;
+        if (table->gemm_u8s8) { /* the three share a form of the left operand */
+            out->gemm_u8s8 = table->gemm_u8s8;
+            out->gemm_t8s8 = table->gemm_t8s8;
+            out->stage = table->stage;
+        }
+        if (table->gemm_f32) out->gemm_f32 = table->gemm_f32;
+        if (table->softmax) out->softmax = table->softmax;
+        if (table->layer_norm) out->layer_norm = table->layer_norm;
+        if (table->encode) out->encode = table->encode;
+    }
+}
+
+void qvitp_dispatch_names(uint64_t isa, char *text, size_t size)
+{
+    text[0] = 0;
+    for (size_t i = 0; i < TABLES; i++) {
+        if (!allowed(tables[i], isa)) continue;
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s", used ? " " : "", tables[i]->isa);
+    }
+}

@@ -1,0 +1,139 @@
+/* pack.c - right operands into the panels that a product's kernel reads. */
+#include "plan/pack.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+
+static size_t element_size(const struct qvitp_gemm_kernel *kernel)
+{
+    return kernel->a_form == QVITP_A_F32 ? sizeof(float) : 1;
+}
+
+size_t qvitp_packed_n(const struct qvitp_gemm_kernel *kernel, size_t n)
+{
+    return qvitp_round_up(n, kernel->nr);
+}
+
+size_t qvitp_packed_k(const struct qvitp_gemm_kernel *kernel, size_t k)
+{
+    return qvitp_round_up(k, kernel->kstep);
+}
+
+size_t qvitp_packed_bytes(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k)
+{
+    return qvitp_mul(qvitp_mul(qvitp_packed_n(kernel, n), qvitp_packed_k(kernel, k)),
+                     element_size(kernel));
+}
+
+void qvitp_pack_row(const struct qvitp_gemm_kernel *kernel, size_t k, const void *row,
+                    size_t column, void *panels)
+{
+    size_t size = element_size(kernel), step = kernel->kstep * size, nr = kernel->nr;
+    size_t panel_bytes = qvitp_packed_k(kernel, k) * nr * size;
+    char *to = (char *)panels + column / nr * panel_bytes + column % nr * step;
+    const char *from = row;
+    size_t bytes = k * size;
+    for (size_t done = 0; done < bytes; done += step, to += nr * step)
+        memcpy(to, from + done, qvitp_min(step, bytes - done));
+}
+
+static const char *row_of(const struct qvitp_operand *o, size_t row, size_t size)
+{
+    ptrdiff_t place = o->row_index ? o->row_index[row] : (ptrdiff_t)row;
+    return (const char *)o->data + place * o->stride * (ptrdiff_t)size;
+}
+
+/* One step of k of a [k][n] operand: `rows` (<= kstep) rows, interleaved column by column, into every
+ * panel. */
+static void interleave_bytes(const int8_t *const *rows, size_t kstep, size_t n, size_t nr,
+                             size_t panel_bytes, int8_t *to)
+{
+    for (size_t first = 0; first < n; first += nr, to += panel_bytes) {
+        size_t columns = qvitp_min(nr, n - first);
+        for (size_t j = 0; j < columns; j++)
+            for (size_t s = 0; s < kstep; s++)
+                to[j * kstep + s] = rows[s] ? rows[s][first + j] : 0;
+        memset(to + columns * kstep, 0, (nr - columns) * kstep);
+    }
+}
+
+/* The same for the one shape that matters for speed, four rows, where whole words are written. */
+static void interleave_4(const int8_t *const *rows, size_t n, size_t nr, size_t panel_bytes,
+                         int8_t *to)
+{
+    static const int8_t zeros[64];
+    for (size_t first = 0; first < n; first += nr, to += panel_bytes) {
+        size_t columns = qvitp_min(nr, n - first);
+        const int8_t *r[4];
+        for (size_t s = 0; s < 4; s++) r[s] = rows[s] ? rows[s] + first : zeros;
+        for (size_t j = 0; j < columns; j++) {
+            to[j * 4 + 0] = r[0][j];
+            to[j * 4 + 1] = r[1][j];
+            to[j * 4 + 2] = r[2][j];
+            to[j * 4 + 3] = r[3][j];
+        }
+        memset(to + columns * 4, 0, (nr - columns) * 4);
+    }
+}
+
+static void pack_by_k_bytes(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o,
+                            size_t n, size_t k, int8_t *panels)
+{
+    enum { MAX_STEP = 8 };
+    size_t kstep = kernel->kstep, nr = kernel->nr;
+    size_t panel_bytes = qvitp_packed_k(kernel, k) * nr;
+    for (size_t p = 0; p < k; p += kstep, panels += nr * kstep) {
+        const int8_t *rows[MAX_STEP] = {NULL};
+        for (size_t s = 0; s < kstep && p + s < k; s++)
+            rows[s] = (const int8_t *)row_of(o, p + s, 1);
+        if (kstep == 4 && nr <= 64) {
+            interleave_4(rows, n, nr, panel_bytes, panels);
+        } else {
+            interleave_bytes(rows, kstep, n, nr, panel_bytes, panels);
+        }
+    }
+}
+
+/* Float panels have a k step of 1: each row of k is copied, cut into panels. */
+static void pack_by_k_floats(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o,
+                             size_t n, size_t k, float *panels)
+{
+    size_t nr = kernel->nr;
+    for (size_t p = 0; p < k; p++) {
+        const char *row = row_of(o, p, sizeof(float));
+        for (size_t first = 0; first < n; first += nr) {
+            size_t columns = qvitp_min(nr, n - first);
+            float *to = panels + first * k + p * nr;
+            memcpy(to, row + first * sizeof(float), columns * sizeof(float));
+            memset(to + columns, 0, (nr - columns) * sizeof(float));
+        }
+    }
+}
+
+void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o, size_t n,
+                size_t k, void *panels)
+{
+    size_t size = element_size(kernel);
+    if (o->by_k && size == 1) {
+        pack_by_k_bytes(kernel, o, n, k, panels);
+    } else if (o->by_k) {
+        pack_by_k_floats(kernel, o, n, k, panels);
+    } else {
+        memset(panels, 0, qvitp_packed_bytes(kernel, n, k));
+        for (size_t column = 0; column < n; column++)
+            qvitp_pack_row(kernel, k, row_of(o, column, size), column, panels);
+    }
+}
+
+void qvitp_column_sums(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k,
+                       const int8_t *panels, int32_t *sums)
+{
+    size_t nr = kernel->nr, kstep = kernel->kstep, steps = qvitp_packed_k(kernel, k) / kstep;
+    for (size_t first = 0; first < n; first += nr) {
+        for (size_t j = 0; j < nr; j++) sums[first + j] = 0;
+        for (size_t step = 0; step < steps; step++)
+            for (size_t j = 0; j < nr; j++)
+                for (size_t s = 0; s < kstep; s++) sums[first + j] += *panels++;
+    }
+}

@@ -1,0 +1,56 @@
+/*
+ * plan.h - what all plans have in common.
+ *
+ * A plan is one block of memory: the operation's own struct, which begins with struct qvit_plan, and
+ * behind it every packed operand and vector. So a plan never points into anything but itself and the
+ * kernels, destroying it is one free, and its size is what it costs.
+ */
+#ifndef QVITP_PLAN_H
+#define QVITP_PLAN_H
+
+#include "engine.h"
+#include "qvit.h"
+
+enum qvitp_op {
+    QVITP_OP_LINEAR = 1,
+    QVITP_OP_MATMUL,
+    QVITP_OP_ATTENTION,
+    QVITP_OP_LAYER_NORM,
+    QVITP_OP_QUANTIZE
+};
+
+struct qvit_plan {
+    const qvit_engine *engine;
+    enum qvitp_op op;
+    const char *kernel;  /* of the main work */
+    size_t packed_bytes; /* of everything behind the operation's struct */
+    char text[200];      /* qvit_plan_describe */
+};
+
+/*
+ * Places the parts of a plan: with base NULL it only counts, with the real block it hands out
+ * addresses, each aligned to QVIT_ALIGNMENT.
+ *
+ *     struct qvitp_carver c = {NULL, sizeof *plan};   lay_out(plan, &c);   // c.used is the size
+ *     c = (struct qvitp_carver){block, sizeof *plan}; lay_out(block, &c);
+ */
+struct qvitp_carver {
+    char *base;
+    size_t used; /* SIZE_MAX once it does not fit */
+};
+void *qvitp_carve(struct qvitp_carver *carver, size_t count, size_t size);
+
+/* Checks that a plan is one of this operation. */
+qvit_status qvitp_plan_expect(const qvit_plan *plan, enum qvitp_op op, qvit_error *error);
+
+/* Checks a caller's workspace. */
+qvit_status qvitp_workspace_check(const void *workspace, size_t size, size_t needed,
+                                  qvit_error *error);
+
+/* "u8" for a port, with its quantizer's scheme where that is a twin: "twin gelu s8". */
+void qvitp_port_text(const qvit_port *port, char *text, size_t size);
+
+/* Fills in the description: what the plan does, then the kernels and why these. */
+void qvitp_plan_explain(qvit_plan *plan, const char *what, const char *kernels);
+
+#endif

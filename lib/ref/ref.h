@@ -1,0 +1,84 @@
+/*
+ * ref.h - the specification: every operation of the library in the most obvious form.
+ *
+ * Scalar code, no allocation, no threads, no packing, one float32 rounding per operation in the
+ * written order (lib/base/numerics.h). What these functions return is what "correct" means: every
+ * kernel and every plan is tested for equality with them, bit for bit.
+ *
+ * Matrices are row-major with a leading dimension in elements. "codes" are bytes; signed schemes
+ * store two's complement.
+ */
+#ifndef QVITP_REF_H
+#define QVITP_REF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- ref_math.c: scalar functions ---- */
+
+/* Round half to even; |x| < 2^22. */
+float qvitp_ref_round(float x);
+/* clamp(x, lo, hi), NaN gives lo. */
+float qvitp_ref_clamp(float x, float lo, float hi);
+/* exp(x) for x <= 0, relative error 8.1e-8; 0 below -86 and for NaN. */
+float qvitp_ref_exp(float x);
+/* x Phi(x), absolute error 1.3e-6; NaN stays NaN. */
+float qvitp_ref_gelu(float x);
+/* Sum of x[0..n) in 16 interleaved partials (x[i] goes to partial i % 16), then the fixed tree
+ * p[i] += p[i + 8], p[i] += p[i + 4], p[i] += p[i + 2], p[0] + p[1]. */
+float qvitp_ref_sum(const float *x, size_t n);
+
+/* ---- ref_encode.c: one value to its code and back (ONNX QuantizeLinear / DequantizeLinear) ---- */
+
+int32_t qvitp_ref_encode_uniform(float x, float scale, float zero, float lo, float hi);
+int32_t qvitp_ref_encode_twin_gelu(float x, float scale, float scale2, float lo, float hi);
+int32_t qvitp_ref_encode_twin_softmax(float x, float scale, float scale2, float hi);
+float qvitp_ref_decode_uniform(int32_t code, float scale, float zero);
+float qvitp_ref_decode_twin_gelu(int32_t code, float scale, float scale2);
+float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, float hi);
+
+/* ---- ref_gemm.c: products of codes, and what follows them ---- */
+
+/* What the epilogue of kernels/kernels.h does to one accumulator, or to a twin's pair. */
+struct qvitp_ref_epilogue {
+    float scale, scale2, bias;   /* t = acc * scale + bias, or (lo * scale + hi * scale2) + bias    */
+    int32_t twin, gelu;          /* booleans                                                        */
+    int32_t has_residual, has_mul;
+    float residual;              /* already a float                                                 */
+    float mul, mul_neg, add;     /* t = t * (t < 0 ? mul_neg : mul) + add                           */
+};
+float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e);
+
+/* acc[m x n] = sum over k of (a - zero) * b, a unsigned codes [m x k], b codes [n x k] (row j of b
+ * is column j of the product, as weights are stored). */
+void qvitp_ref_gemm_u8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda, int32_t zero,
+                         const int8_t *b, size_t ldb, int32_t *acc, size_t ldc);
+/* The same for signed codes of a. */
+void qvitp_ref_gemm_s8s8(size_t m, size_t n, size_t k, const int8_t *a, size_t lda, const int8_t *b,
+                         size_t ldb, int32_t *acc, size_t ldc);
+/* Twin codes of a: the products of the two ranges, apart. Values, not magnitudes: the low range of
+ * twin GELU codes is negative. half = 0 means twin GELU, else twin softmax with that half. */
+void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda, int32_t half,
+                         const int8_t *b, size_t ldb, int32_t *lo, int32_t *hi, size_t ldc);
+
+/* ---- one row each; the equations stand in kernels/kernels.h ---- */
+
+/* e[j] = exp(s[j] - top); returns their sum, or 0 where nothing is left (e is then not defined). */
+float qvitp_ref_softmax_exp(size_t n, const float *scores, const float *bias, const float *mask,
+                            float *e);
+void qvitp_ref_softmax(size_t n, const float *scores, const float *bias, const float *mask,
+                       float *probabilities);
+/* e: n floats of scratch memory. */
+void qvitp_ref_softmax_codes(size_t n, const float *scores, const float *bias, const float *mask,
+                             float mul, float hi, float *e, uint8_t *codes);
+void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, const float *mask,
+                            float mul, float mul2, float half, float *e, uint8_t *codes);
+
+/* scratch: n floats, not the memory of x or y; y may be that of x. */
+void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta, float eps,
+                          float *scratch, float *y);
+
+/* round(clamp(t, lo, hi)) as a byte. */
+uint8_t qvitp_ref_code(float t, float lo, float hi);
+
+#endif

@@ -1,0 +1,62 @@
+/* ref_math.c - the scalar functions of the specification: rounding, exp, GELU, the ordered sum. */
+#include "ref/ref.h"
+
+#include <string.h>
+
+#include "base/numerics.h"
+
+float qvitp_ref_round(float x)
+{
+    volatile float shifted = x + QVITP_ROUND_MAGIC; /* volatile: the two steps must both happen */
+    return shifted - QVITP_ROUND_MAGIC;
+}
+
+float qvitp_ref_clamp(float x, float lo, float hi)
+{
+    if (!(x > lo)) return lo;
+    if (!(x < hi)) return hi;
+    return x;
+}
+
+/* 2^n for -126 <= n <= 127, by writing the exponent field. */
+static float power_of_two(int32_t n)
+{
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+float qvitp_ref_exp(float x)
+{
+    if (!(x >= QVITP_EXP_LOW)) return 0;
+    float n = qvitp_ref_round(x * QVITP_LOG2_E);
+    float r = (x - n * QVITP_LN2_HIGH) - n * QVITP_LN2_LOW;
+    float q = QVITP_EXP_Q4;
+    q = q * r + QVITP_EXP_Q3;
+    q = q * r + QVITP_EXP_Q2;
+    q = q * r + QVITP_EXP_Q1;
+    q = q * r + QVITP_EXP_Q0;
+    float p = ((q * r) * r + r) + 1.0f;
+    return p * power_of_two((int32_t)n);
+}
+
+float qvitp_ref_gelu(float x)
+{
+    static const float table[4][QVITP_GELU_SEGMENTS] = QVITP_GELU_TABLE;
+    float t = (x < 0 ? -x : x) * QVITP_GELU_SCALE;
+    t = t < QVITP_GELU_LAST ? t : QVITP_GELU_LAST;
+    int32_t i = (int32_t)t;
+    float f = t - (float)i;
+    float g = ((table[3][i] * f + table[2][i]) * f + table[1][i]) * f + table[0][i];
+    return (x < 0 ? 0.0f : x) - g;
+}
+
+float qvitp_ref_sum(const float *x, size_t n)
+{
+    float p[QVITP_PARTIALS] = {0};
+    for (size_t i = 0; i < n; i++) p[i % QVITP_PARTIALS] += x[i];
+    for (size_t width = QVITP_PARTIALS / 2; width > 0; width /= 2)
+        for (size_t i = 0; i < width; i++) p[i] += p[i + width];
+    return p[0];
+}

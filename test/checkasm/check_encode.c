@@ -1,0 +1,137 @@
+/* check_encode.c - encoding of floats, and staging of codes, against lib/ref and plain loops. */
+#include <math.h>
+
+#include "checkasm.h"
+#include "ref/ref.h"
+
+enum { SLOT_IN, SLOT_OUT, SLOT_OUT2 };
+
+/* ---- encode ---- */
+
+static float value(float scale, float range)
+{
+    switch (check_below(8)) {
+    case 0:
+        return check_special();
+    case 1:
+    case 2:
+        return ((float)check_below(300) - 150.0f + 0.5f) * scale; /* ties, if scale is 2^i */
+    case 3:
+        return check_uniform() * scale;
+    default:
+        return check_uniform() * scale * range;
+    }
+}
+
+static uint8_t encoded(const struct qvitp_encode *run, float x)
+{
+    int32_t code;
+    if (run->scheme == QVITP_ENCODE_UNIFORM)
+        code = qvitp_ref_encode_uniform(x, run->scale, run->zero, run->lo, run->hi);
+    else if (run->scheme == QVITP_ENCODE_TWIN_GELU)
+        code = qvitp_ref_encode_twin_gelu(x, run->scale, run->scale2, run->lo, run->hi);
+    else
+        code = qvitp_ref_encode_twin_softmax(x, run->scale, run->scale2, run->hi);
+    return (uint8_t)code;
+}
+
+static void encode_case(const struct qvitp_kernels *table, size_t n, int32_t scheme)
+{
+    int side = (int)check_below(CHECK_SIDES), bits = 2 + (int)check_below(7);
+    float levels = (float)(1 << bits), exact = ldexpf(1, (int)check_below(20) - 12);
+    int is_signed =
+        scheme != QVITP_ENCODE_TWIN_SOFTMAX && (scheme == QVITP_ENCODE_TWIN_GELU || check_below(2));
+    struct qvitp_encode run = {.n = n, .scheme = scheme};
+    run.lo = is_signed ? -levels / 2 : 0;
+    run.hi = run.lo + levels - 1;
+    if (scheme == QVITP_ENCODE_UNIFORM) run.zero = run.lo + (float)check_below((size_t)levels);
+    run.scale = check_below(2) ? exact : exact * (1.5f + 0.4f * check_uniform());
+    run.scale2 = run.scale * (check_below(2) ? 16 : 1 + 10 * fabsf(check_uniform()));
+    check_case("n %zu scheme %d lo %g hi %g zero %g scales %.9g %.9g side %d", n, scheme,
+               (double)run.lo, (double)run.hi, (double)run.zero, (double)run.scale,
+               (double)run.scale2, side);
+
+    float *x = check_place(SLOT_IN, n * sizeof *x, sizeof *x, side);
+    for (size_t i = 0; i < n; i++) x[i] = value(check_below(2) ? run.scale : run.scale2, levels);
+    run.x = x;
+    run.codes = check_place(SLOT_OUT, n, 1, side);
+    table->encode->run(&run);
+    check_canaries(SLOT_OUT, 1, n, n);
+    for (size_t i = 0; i < n; i++)
+        if (run.codes[i] != encoded(&run, x[i]))
+            check_fail("[%zu] of %.9g is %d, not %d", i, (double)x[i], run.codes[i],
+                       encoded(&run, x[i]));
+}
+
+static void encode_runs(const struct qvitp_kernels *table)
+{
+    for (size_t n = 1; n <= 72; n++)
+        for (int i = 0; i < 60; i++) encode_case(table, n < 72 ? n : 1000, i % 3);
+}
+
+void check_encode(const struct qvitp_kernels *table)
+{
+    if (table->encode) check_row(table->encode->name, "runs", encode_runs, table);
+}
+
+/* ---- staging ---- */
+
+/* Element i of one plane, in the form that the integer products read. */
+static int staged(const void *plane, size_t i, int form)
+{
+    return form == QVITP_A_S16 ? ((const int16_t *)plane)[i] : ((const uint8_t *)plane)[i];
+}
+
+static void stage_case(const struct qvitp_kernels *table, size_t n, int32_t form)
+{
+    int side = (int)check_below(CHECK_SIDES), a_form = table->gemm_u8s8->a_form;
+    int twin = form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_TWIN_GELU;
+    int32_t half = 2 << check_below(7);
+    size_t padded = n + (check_below(2) ? check_below(5) : check_below(100));
+    size_t element = a_form == QVITP_A_S16 ? 2 : 1, bytes = padded * element;
+    uint8_t *codes = check_place(SLOT_IN, n, 1, side);
+    struct qvitp_stage row = {.n = n, .padded = padded, .codes = codes, .form = form, .half = half};
+    check_case("n %zu padded %zu form %d half %d side %d", n, padded, form, half, side);
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (uint8_t)check_random();
+        if (form == QVITP_STAGE_TWIN_SOFTMAX) codes[i] &= (uint8_t)(2 * half - 1);
+    }
+    row.dst = check_place(SLOT_OUT, bytes, 2, side);
+    void *dst2 = check_place(SLOT_OUT2, bytes, 2, side);
+    row.dst2 = twin ? dst2 : NULL;
+    table->stage(&row);
+    check_canaries(SLOT_OUT, 1, bytes, bytes);
+    check_canaries(SLOT_OUT2, 1, twin ? bytes : 0, bytes);
+    for (size_t i = 0; i < padded; i++) {
+        int code = i < n ? codes[i] : 0, value = (int8_t)code, low = code, high = 0;
+        if (form == QVITP_STAGE_S8 && i < n) low = value + 128;
+        if (form == QVITP_STAGE_TWIN_GELU) {
+            low = value < 0 ? -value : 0;
+            high = value < 0 ? 0 : value;
+        }
+        if (form == QVITP_STAGE_TWIN_SOFTMAX) {
+            low = code < half ? code : 0;
+            high = code < half ? 0 : code - half;
+        }
+        if (staged(row.dst, i, a_form) != low) check_fail("[%zu] of code %d", i, code);
+        if (twin && staged(row.dst2, i, a_form) != high)
+            check_fail("high [%zu] of code %d", i, code);
+    }
+}
+
+static void stage_rows(const struct qvitp_kernels *table)
+{
+    static const size_t lengths[] = {127, 128, 197, 768, 3072};
+    for (size_t n = 1; n <= 75; n++)
+        for (int i = 0; i < 48; i++) stage_case(table, n <= 70 ? n : lengths[n - 71], i % 4);
+}
+
+/* The slot is a bare function; its row has the name that its file has. */
+void check_stage(const struct qvitp_kernels *table)
+{
+    char name[64] = "stage_u8_";
+    size_t length = 9;
+    if (!table->stage) return;
+    for (const char *p = table->isa; *p && length < sizeof name - 1; p++) name[length++] = *p;
+    check_row(name, "rows", stage_rows, table);
+}

@@ -1,0 +1,5 @@
+/* qvit.h needs no other header before it, may come twice, and compiles as C++11 and C++17. */
+#include <qvit.h>
+#include <qvit.h>
+
+int version[] = {QVIT_VERSION_MAJOR, QVIT_VERSION_MINOR, QVIT_VERSION_PATCH};

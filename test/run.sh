@@ -1,0 +1,74 @@
+#!/bin/sh
+# Runs the tests that `make` built, from the top of the source tree, and adds up their counts.
+#
+#   test/run.sh [--quick] [BUILD]
+#
+# A test is a program or script whose last line is "N passed, N failed, N skipped"; one that ends
+# without that line, or with an unexplained status, counts as one failure. The output of a test is
+# shown when it fails, or always with V=1. --quick runs the test programs only, and those without
+# QVIT_TEST_DATA: for other compilers, sanitizers and instruction sets.
+#
+# QVIT_TEST_ISA=NAME  leave out what NAME (scalar, avx2, avx512vnni) does not build on
+# QVIT_TEST_DATA=DIR  the real model and images; the tests that need them are skipped without it
+set -u
+quick=
+[ "${1-}" = --quick ] && { quick=1; shift; unset QVIT_TEST_DATA; }
+build=${1:-build}
+limit=900 # seconds for one test: a deadlock is a failure with a name, too
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+passed=0 failed=0 skipped=0
+
+# run COMMAND...: leaves its exit status in $status and its output in $log
+run() {
+    timeout "$limit" "$@" >"$log" 2>&1 </dev/null
+    status=$?
+}
+
+# report NAME PASSED FAILED SKIPPED [WHY]: one line for one test, and its output where wanted
+report() {
+    passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+    [ "$3" -eq 0 ] && verdict=ok || verdict=FAIL
+    [ "$verdict" = FAIL ] || [ "${V-}" = 1 ] && sed 's/^/    /' "$log"
+    printf '%-5s %-36s %s passed, %s failed, %s skipped%s\n' "$verdict" "$1" "$2" "$3" "$4" "${5-}"
+}
+
+# counted PROGRAM [ARGUMENT...]: a test that counts for itself
+counted() {
+    name=${1#"$build"/}
+    run "$@"
+    # shellcheck disable=SC2046 # six words: $1 passed, $3 failed, $5 skipped
+    set -- $(tail -n 1 "$log" | grep -xE '[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped')
+    if [ $# -ne 6 ]; then
+        report "$name" 0 1 0 ", no counts: exit status $status"
+    elif [ "$status" -ne 0 ] && [ "$3" -eq 0 ]; then
+        report "$name" "$1" 1 "$5" ", exit status $status"
+    else
+        report "$name" "$1" "$3" "$5"
+    fi
+}
+
+# plain PROGRAM: a program that succeeds when it exits with 0
+plain() {
+    run "$@"
+    if [ "$status" -eq 0 ]; then
+        report "${1#"$build"/}" 1 0 0
+    else
+        report "${1#"$build"/}" 0 1 0 ", exit status $status"
+    fi
+}
+
+# By source, not by what lies in BUILD: a program left over from a deleted source is no test.
+for source in test/unit/test_*.c test/vit/test_*.c; do
+    [ -e "$source" ] && counted "$build/${source%.c}"
+done
+[ -d test/checkasm ] && counted "$build/test/checkasm" ${QVIT_TEST_ISA:+--isa "$QVIT_TEST_ISA"}
+if [ -z "$quick" ]; then
+    for script in test/scripts/*.sh; do counted "$script" "$build"; done
+    for source in examples/*.c; do
+        [ -e "$source" ] && plain "$build/${source%.c}"
+    done
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
