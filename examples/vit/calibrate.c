@@ -1,0 +1,199 @@
+#include "calibrate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fail.h"
+#include "float_model.h"
+
+/* ---- sites ---- */
+
+static qvit_status add_linear(calibration *c, const char *name, const vit_linear *layer,
+                              qvit_input_kind input_kind, qvit_error *error)
+{
+    qvit_site_options site = QVIT_SITE_OPTIONS_INIT;
+    site.name = name;
+    site.type = QVIT_SITE_LINEAR;
+    site.input_kind = input_kind;
+    site.weight = &layer->weight;
+    site.bias = optional(&layer->bias);
+    return qvit_calibrator_add_site(c->calibrator, &site, NULL, error);
+}
+
+static qvit_status add_matmul(calibration *c, const char *name, qvit_input_kind input_kind,
+                              bool second_transposed, qvit_error *error)
+{
+    qvit_site_options site = QVIT_SITE_OPTIONS_INIT;
+    site.name = name;
+    site.type = QVIT_SITE_MATMUL;
+    site.input_kind = input_kind;
+    site.heads = c->model->heads;
+    site.second_transposed = second_transposed;
+    return qvit_calibrator_add_site(c->calibrator, &site, NULL, error);
+}
+
+/* "blocks.3.attn.qkv"; the calibrator copies it. */
+struct site_name {
+    char text[48];
+};
+
+static struct site_name in_block(size_t block, const char *layer)
+{
+    struct site_name name;
+    snprintf(name.text, sizeof name.text, "blocks.%zu.%s", block, layer);
+    return name;
+}
+
+static qvit_status tie_producer(calibration *c, size_t block, size_t producer, size_t consumer,
+                                qvit_error *error)
+{
+    const size_t pair[] = {site_in_block(block, producer), site_in_block(block, consumer)};
+    return qvit_calibrator_tie(c->calibrator, QVIT_TIE_PRODUCER, pair, 2, error);
+}
+
+/* In the order of the SITE_ constants. */
+static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
+{
+    const vit_block *block = &c->model->blocks[b];
+    TRY(add_linear(c, in_block(b, "attn.qkv").text, &block->qkv, QVIT_INPUT_LAYER_NORM, error));
+    TRY(add_matmul(c, in_block(b, "attn.qk").text, QVIT_INPUT_GENERIC, true, error));
+    TRY(add_matmul(c, in_block(b, "attn.pv").text, QVIT_INPUT_SOFTMAX, false, error));
+    TRY(add_linear(c, in_block(b, "attn.proj").text, &block->proj, QVIT_INPUT_GENERIC, error));
+    TRY(add_linear(c, in_block(b, "mlp.fc1").text, &block->fc1, QVIT_INPUT_LAYER_NORM, error));
+    TRY(add_linear(c, in_block(b, "mlp.fc2").text, &block->fc2, QVIT_INPUT_GELU, error));
+    TRY(tie_producer(c, b, SITE_PV, SITE_PROJ, error));
+    return tie_producer(c, b, SITE_FC1, SITE_FC2, error);
+}
+
+qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
+                              size_t batch, qvit_error *error)
+{
+    *c = (calibration){.model = model, .logits = calloc(batch * model->classes, sizeof(float))};
+    if (!c->logits) return fail_memory(error);
+    TRY(float_model_create(model, engine, batch, true, &c->net, error));
+    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
+    TRY(add_linear(c, "patch_embed.proj", &model->patch_embed, QVIT_INPUT_IMAGE, error));
+    for (size_t b = 0; b < model->depth; b++) TRY(add_block(c, b, error));
+    return add_linear(c, "head", &model->head, QVIT_INPUT_LAYER_NORM, error);
+}
+
+void calibration_end(calibration *c)
+{
+    qvit_calibrator_destroy(c->calibrator);
+    network_close(&c->net);
+    free(c->logits);
+    *c = (calibration){0};
+}
+
+/* ---- observing ---- */
+
+static qvit_status show(calibration *c, size_t site, const qvit_tensor *input,
+                        const qvit_tensor *second, qvit_error *error)
+{
+    qvit_observation seen = QVIT_OBSERVATION_INIT;
+    seen.site = site;
+    seen.first_sample = c->images;
+    seen.input = input;
+    seen.second = second;
+    return qvit_calibrator_observe(c->calibrator, &seen, error);
+}
+
+/* [n, heads, t, head_dim], as the sites of products want it, of the queries, keys or values. */
+static qvit_tensor heads_first(const calibration *c, const qvit_tensor *qkv, size_t part)
+{
+    qvit_tensor view = network_heads(qkv, part, c->model->heads), turned = view;
+    turned.dims[1] = view.dims[2], turned.strides[1] = view.strides[2];
+    turned.dims[2] = view.dims[1], turned.strides[2] = view.strides[1];
+    return turned;
+}
+
+/* The two products of attention see Q and K, and V; the probabilities come later. */
+static qvit_status show_qkv(calibration *c, size_t block, const qvit_tensor *qkv, qvit_error *error)
+{
+    qvit_tensor query = heads_first(c, qkv, PART_Q);
+    qvit_tensor key = heads_first(c, qkv, PART_K);
+    qvit_tensor value = heads_first(c, qkv, PART_V);
+    TRY(show(c, site_in_block(block, SITE_QK), &query, &key, error));
+    return show(c, site_in_block(block, SITE_PV), NULL, &value, error);
+}
+
+static qvit_status see(void *user, network_stage stage, size_t block, const qvit_tensor *tensor,
+                       qvit_error *error)
+{
+    calibration *c = user;
+    switch (stage) {
+    case STAGE_PATCHES:
+        return show(c, SITE_PATCH_EMBED, tensor, NULL, error);
+    case STAGE_LN1:
+        return show(c, site_in_block(block, SITE_QKV), tensor, NULL, error);
+    case STAGE_QKV:
+        return show_qkv(c, block, tensor, error);
+    case STAGE_PROBABILITIES:
+        return show(c, site_in_block(block, SITE_PV), tensor, NULL, error);
+    case STAGE_CONTEXT:
+        return show(c, site_in_block(block, SITE_PROJ), tensor, NULL, error);
+    case STAGE_LN2:
+        return show(c, site_in_block(block, SITE_FC1), tensor, NULL, error);
+    case STAGE_HIDDEN:
+        return show(c, site_in_block(block, SITE_FC2), tensor, NULL, error);
+    case STAGE_FEATURES:
+        return show(c, site_head(c->model), tensor, NULL, error);
+    case STAGE_X:
+    case STAGE_SCORES:
+    case STAGE_Y:
+        return QVIT_OK; /* no site reads these */
+    }
+    return QVIT_OK;
+}
+
+qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
+                                qvit_error *error)
+{
+    const network_observer observer = {c, see};
+    TRY(network_forward(&c->net, images, count, c->logits, &observer, error));
+    c->images += count;
+    return QVIT_OK;
+}
+
+/* ---- solving ---- */
+
+static qvit_status fetch_results(const calibration *c, calibration_results *out, qvit_error *error)
+{
+    out->site = calloc(site_count(c->model), sizeof *out->site);
+    if (!out->site) return fail_memory(error);
+    out->count = site_count(c->model);
+    for (size_t i = 0; i < out->count; i++)
+        TRY(qvit_calibrator_result(c->calibrator, i, &out->site[i], error));
+    return QVIT_OK;
+}
+
+qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
+                              calibration_results *out, qvit_error *error)
+{
+    *out = (calibration_results){0};
+    qvit_solve_options options = QVIT_SOLVE_OPTIONS_INIT;
+    options.recipe = recipe->recipe;
+    options.weight_bits = recipe->weight_bits;
+    options.input_bits = recipe->input_bits;
+    options.settings = recipe->settings;
+    options.setting_count = recipe->setting_count;
+    options.progress = recipe->progress;
+    TRY(qvit_calibrator_solve(c->calibrator, &options, error));
+    qvit_status status = fetch_results(c, out, error);
+    if (status != QVIT_OK) calibration_results_close(out);
+    return status;
+}
+
+size_t calibration_results_weight_bytes(const calibration_results *results)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < results->count; i++) bytes += qvit_result_weight_bytes(results->site[i]);
+    return bytes;
+}
+
+void calibration_results_close(calibration_results *results)
+{
+    for (size_t i = 0; i < results->count; i++) qvit_result_destroy(results->site[i]);
+    free(results->site);
+    *results = (calibration_results){0};
+}

@@ -1,0 +1,73 @@
+/*
+ * calibrate.h - chooses the quantizers of a ViT: shows the calibrator what flows through the float
+ * model, and has it solve.
+ *
+ *     calibration_begin      adds a site for every product of the model
+ *     calibration_observe    any number of times, any number of images
+ *     calibration_solve      as often as there are recipes and widths to try
+ *     calibration_end
+ */
+#ifndef VIT_CALIBRATE_H
+#define VIT_CALIBRATE_H
+
+#include "network.h"
+
+/* The sites of a block, in the order in which they are added. */
+enum { SITE_QKV, SITE_QK, SITE_PV, SITE_PROJ, SITE_FC1, SITE_FC2, SITES_PER_BLOCK };
+
+/* The numbers of the sites: the patch embedding is 0, the blocks follow, the head is last. */
+enum { SITE_PATCH_EMBED = 0 };
+
+static inline size_t site_in_block(size_t block, size_t site)
+{
+    return 1 + block * SITES_PER_BLOCK + site;
+}
+
+static inline size_t site_head(const vit_model *model) { return site_in_block(model->depth, 0); }
+
+static inline size_t site_count(const vit_model *model) { return site_head(model) + 1; }
+
+typedef struct calibration {
+    const vit_model *model;
+    qvit_calibrator *calibrator;
+    network net;   /* the float model */
+    float *logits; /* of a batch, read by nobody */
+    size_t images; /* observed so far */
+} calibration;
+
+/* What to solve with; see qvit_solve_options. */
+typedef struct calibration_recipe {
+    const char *recipe;
+    int32_t weight_bits, input_bits;
+    const char *const *settings;
+    size_t setting_count;
+    int32_t (*progress)(void *user, double done, const char *site); /* or NULL */
+} calibration_recipe;
+
+/* One result for each site, by its number. */
+typedef struct calibration_results {
+    qvit_result **site;
+    size_t count;
+} calibration_results;
+
+/* batch: images that are shown at once. Model and engine must outlive the calibration. End it even
+ * if this fails. */
+qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
+                              size_t batch, qvit_error *error);
+
+/* Shows count <= batch images; across calls they are numbered from 0. */
+qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
+                                qvit_error *error);
+
+/* *out is empty after a failure. The results do not need the calibration any more. */
+qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
+                              calibration_results *out, qvit_error *error);
+
+void calibration_end(calibration *c);
+
+/* Bytes that the weights take when stored. */
+size_t calibration_results_weight_bytes(const calibration_results *results);
+
+void calibration_results_close(calibration_results *results);
+
+#endif

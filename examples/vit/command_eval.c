@@ -1,0 +1,299 @@
+#include "commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/counting_allocator.h"
+#include "../common/thread_pool.h"
+#include "calibrate.h"
+#include "dataset.h"
+#include "eval.h"
+#include "eval_options.h"
+#include "fail.h"
+#include "float_model.h"
+#include "progress.h"
+#include "quantized_model.h"
+#include "report.h"
+#include "trace.h"
+
+/* Everything of one evaluation; release() releases what there is. */
+struct evaluation {
+    eval_options options;
+    vit_model model;
+    npy images, labels, calib;
+    size_t n;
+    float *logits, *quantized_logits; /* [n, classes]; the latter of one entry after the other */
+    thread_pool *pool;
+    counting_allocator calibration_memory;
+    qvit_engine *calibration_engine; /* NULL without images to calibrate with */
+    qvit_engine *engine;             /* evaluates */
+    size_t entry_count;              /* recipes times widths */
+    report_entry *entries;
+    network *quantized; /* of each entry */
+    report report;
+    qvit_error *error;
+};
+
+static void release(struct evaluation *e)
+{
+    for (size_t i = 0; e->quantized && i < e->entry_count; i++) network_close(&e->quantized[i]);
+    free(e->quantized);
+    free(e->entries);
+    qvit_engine_destroy(e->engine);
+    qvit_engine_destroy(e->calibration_engine);
+    thread_pool_destroy(e->pool);
+    free(e->quantized_logits);
+    free(e->logits);
+    npy_close(&e->calib);
+    npy_close(&e->labels);
+    npy_close(&e->images);
+    vit_model_close(&e->model);
+}
+
+/* ---- what is evaluated ---- */
+
+static qvit_status open_calibration_images(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    TRY(dataset_open_images(o->calib, &e->model, &e->calib, e->error));
+    size_t found = e->calib.dims[0];
+    if (o->calib_first < found && o->calib_n <= found - o->calib_first) return QVIT_OK;
+    return fail(e->error, QVIT_ERR_ARGUMENT,
+                "%s has %zu images: not %zu from number %zu on (--calib-n, --calib-first)",
+                o->calib, found, o->calib_n, o->calib_first);
+}
+
+static qvit_status open_data(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    TRY(vit_model_open(o->model, &o->model_options, &e->model, e->error));
+    TRY(dataset_open_images(o->images, &e->model, &e->images, e->error));
+    size_t found = e->images.dims[0];
+    TRY(dataset_open_labels(o->labels, &e->model, found, &e->labels, e->error));
+    e->n = o->n ? o->n : found;
+    if (e->n > found)
+        return fail(e->error, QVIT_ERR_ARGUMENT, "%s has %zu images, fewer than --n %zu", o->images,
+                    found, e->n);
+    if (o->calib) TRY(open_calibration_images(e));
+    e->logits = calloc(e->n * e->model.classes, sizeof(float));
+    e->quantized_logits = calloc(e->n * e->model.classes, sizeof(float));
+    return e->logits && e->quantized_logits ? QVIT_OK : fail_memory(e->error);
+}
+
+/* ---- engines ---- */
+
+static qvit_status create_engine(const struct evaluation *e, uint64_t isa_disable,
+                                 const qvit_allocator *allocator, qvit_engine **out)
+{
+    qvit_executor executor = thread_pool_executor(e->pool);
+    qvit_engine_options options = QVIT_ENGINE_OPTIONS_INIT;
+    options.isa_disable = isa_disable;
+    options.allocator = allocator;
+    options.executor = &executor;
+    return qvit_engine_create(&options, out, e->error);
+}
+
+/* An engine that has the instruction set of that name and what it builds on, and no more. */
+static qvit_status create_limited_engine(const struct evaluation *e, const char *isa,
+                                         qvit_engine **out)
+{
+    static const struct {
+        const char *name;
+        uint64_t allowed;
+    } sets[] = {
+        {"scalar", 0},
+        {"avx2", QVIT_ISA_AVX2},
+        {"avx512vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI},
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (strcmp(sets[i].name, isa)) continue;
+        TRY(create_engine(e, ~sets[i].allowed, NULL, out));
+        if (!strcmp(qvit_engine_isa_name(*out), isa)) return QVIT_OK;
+        return fail(e->error, QVIT_ERR_ARGUMENT, "--isa: this CPU has no %s", isa);
+    }
+    return fail(e->error, QVIT_ERR_ARGUMENT, "--isa takes scalar, avx2 or avx512vnni, not \"%s\"",
+                isa);
+}
+
+/*
+ * Calibration has an engine of its own. It always runs on all that the CPU has, whatever --isa says:
+ * float sums may fuse their multiplications and so differ in their last bits from one instruction
+ * set to the next, and with them what is calibrated. So the same codes are evaluated everywhere, and
+ * those give the same bits everywhere.
+ */
+static qvit_status create_engines(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    e->pool = thread_pool_create(o->threads);
+    if (!e->pool)
+        return fail(e->error, QVIT_ERR_NO_MEMORY, "%zu threads cannot be had", o->threads);
+    if (o->calib) {
+        qvit_allocator allocator = counting_allocator_hook(&e->calibration_memory);
+        TRY(create_engine(e, 0, &allocator, &e->calibration_engine));
+    }
+    if (o->isa) return create_limited_engine(e, o->isa, &e->engine);
+    return create_engine(e, 0, NULL, &e->engine);
+}
+
+/* ---- calibration ---- */
+
+static int32_t show_solving(void *user, double done, const char *site)
+{
+    (void)user, (void)site;
+    progress("solve, percent", (size_t)(100 * done), 100);
+    return 0;
+}
+
+static qvit_status observe(struct evaluation *e, calibration *c)
+{
+    const eval_options *o = &e->options;
+    TRY(calibration_begin(c, &e->model, e->calibration_engine, o->batch, e->error));
+    for (size_t done = 0; done < o->calib_n;) {
+        size_t left = o->calib_n - done, count = left < o->batch ? left : o->batch;
+        const uint8_t *images = dataset_image(&e->calib, o->calib_first + done);
+        TRY(calibration_observe(c, images, count, e->error));
+        done += count;
+        progress("calibrate", done, o->calib_n);
+    }
+    return QVIT_OK;
+}
+
+/* Solves for one entry, and makes its network: that is all that is kept of the results. */
+static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t number)
+{
+    const eval_options *o = &e->options;
+    const eval_width *width = &o->widths[number % o->width_count];
+    report_entry *entry = &e->entries[number];
+    entry->recipe = o->recipes[number / o->width_count];
+    entry->bits = width->text;
+    entry->net = &e->quantized[number];
+    entry->calibration_images = o->calib_n;
+    const calibration_recipe recipe = {entry->recipe,     width->weight_bits, width->input_bits,
+                                       o->settings.items, o->settings.count,  show_solving};
+    calibration_results results;
+    TRY(calibration_solve(c, &recipe, &results, e->error));
+    entry->weight_bytes = calibration_results_weight_bytes(&results);
+    qvit_status status = quantized_model_create(&e->model, e->engine, &results, o->batch,
+                                                &e->quantized[number], e->error);
+    calibration_results_close(&results);
+    return status;
+}
+
+/* The images are observed once; what that cost is a part of what every entry cost. */
+static qvit_status solve_all(struct evaluation *e, calibration *c)
+{
+    counting_allocator *memory = &e->calibration_memory;
+    double start = eval_seconds();
+    TRY(observe(e, c));
+    double observing = eval_seconds() - start;
+    size_t observing_peak = memory->peak;
+    for (size_t i = 0; i < e->entry_count; i++) {
+        start = eval_seconds();
+        memory->peak = memory->live;
+        TRY(solve_entry(e, c, i));
+        size_t peak = memory->peak > observing_peak ? memory->peak : observing_peak;
+        e->entries[i].calibration_peak_bytes = peak;
+        e->entries[i].calibration_seconds = observing + eval_seconds() - start;
+    }
+    return QVIT_OK;
+}
+
+static qvit_status calibrate(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    if (!o->calib) return QVIT_OK;
+    e->entry_count = o->recipe_count * o->width_count;
+    e->entries = calloc(e->entry_count, sizeof *e->entries);
+    e->quantized = calloc(e->entry_count, sizeof *e->quantized);
+    if (!e->entries || !e->quantized) return fail_memory(e->error);
+    calibration c = {0};
+    qvit_status status = solve_all(e, &c);
+    calibration_end(&c);
+    return status;
+}
+
+/* ---- evaluation ---- */
+
+static qvit_status evaluate_float(struct evaluation *e)
+{
+    const size_t classes = e->model.classes;
+    network net;
+    TRY(float_model_create(&e->model, e->engine, e->options.batch, false, &net, e->error));
+    qvit_status status = eval_run(&net, "float", dataset_image(&e->images, 0), e->n, e->logits,
+                                  &e->report.ms_per_image, e->error);
+    network_close(&net);
+    e->report.accuracy = eval_accuracy_of(e->logits, e->labels.data, e->n, classes);
+    return status;
+}
+
+static qvit_status evaluate_entry(struct evaluation *e, report_entry *entry)
+{
+    const size_t classes = e->model.classes;
+    TRY(eval_run(entry->net, entry->recipe, dataset_image(&e->images, 0), e->n, e->quantized_logits,
+                 &entry->ms_per_image, e->error));
+    entry->accuracy = eval_accuracy_of(e->quantized_logits, e->labels.data, e->n, classes);
+    entry->agreement = eval_agreement(e->logits, e->quantized_logits, e->n, classes);
+    entry->sqnr_db = eval_sqnr_db(e->logits, e->quantized_logits, e->n * classes);
+    eval_sha256(e->quantized_logits, e->n * classes, entry->logits_sha256);
+    return QVIT_OK;
+}
+
+static qvit_status evaluate(struct evaluation *e)
+{
+    TRY(evaluate_float(e));
+    for (size_t i = 0; i < e->entry_count; i++) TRY(evaluate_entry(e, &e->entries[i]));
+    return QVIT_OK;
+}
+
+/* ---- results ---- */
+
+static qvit_status write_logits(const struct evaluation *e, const char *path, const float *logits)
+{
+    const size_t dims[] = {e->n, e->model.classes};
+    char text[sizeof e->error->text];
+    if (!npy_write(path, NPY_F32, 2, dims, logits, text, sizeof text)) return QVIT_OK;
+    return fail(e->error, QVIT_ERR_IO, "%s", text);
+}
+
+static qvit_status report_all(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    report *r = &e->report;
+    r->model = o->model;
+    r->isa = qvit_engine_isa_name(e->engine);
+    r->n = e->n;
+    r->batch = o->batch;
+    r->threads = o->threads;
+    r->entries = e->entries;
+    r->count = e->entry_count;
+    report_print(r, stdout);
+    if (o->logits) TRY(write_logits(e, o->logits, e->logits));
+    if (o->quantized_logits) TRY(write_logits(e, o->quantized_logits, e->quantized_logits));
+    return o->json ? report_write_json(r, o->json, e->error) : QVIT_OK;
+}
+
+static qvit_status run(struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    TRY(open_data(e));
+    TRY(create_engines(e));
+    if (o->trace_folder)
+        TRY(trace_block(&e->model, e->engine, dataset_image(&e->images, 0), o->trace_block,
+                        o->trace_folder, e->error));
+    TRY(calibrate(e));
+    TRY(evaluate(e));
+    return report_all(e);
+}
+
+qvit_status command_eval(int argc, char **argv, qvit_error *error)
+{
+    if (options_ask_help(argc, argv)) {
+        eval_options_help(stdout);
+        return QVIT_OK;
+    }
+    struct evaluation e = {.error = error};
+    TRY(eval_options_parse(&e.options, argc, argv, error));
+    qvit_status status = run(&e);
+    release(&e);
+    return status;
+}

@@ -1,0 +1,42 @@
+/*
+ * eval_options.h - the command line of `qvit-vit eval`.
+ */
+#ifndef VIT_EVAL_OPTIONS_H
+#define VIT_EVAL_OPTIONS_H
+
+#include "model.h"
+#include "options.h"
+
+enum { EVAL_MAX_RECIPES = 16, EVAL_MAX_WIDTHS = 16, EVAL_WIDTH_TEXT = 8 };
+
+/* "w4a8": bits of every weight, and of every other input of a product. */
+typedef struct eval_width {
+    char text[EVAL_WIDTH_TEXT];
+    int32_t weight_bits, input_bits;
+} eval_width;
+
+typedef struct eval_options {
+    const char *model, *images, *labels;
+    const char *calib;                            /* NULL: the float model alone */
+    const char *json, *logits, *quantized_logits; /* files to write, or NULL */
+    const char *trace_folder;                     /* NULL: no trace */
+    size_t trace_block;
+    const char *isa; /* NULL: all that the CPU has */
+    vit_model_options model_options;
+    size_t n; /* 0: all images */
+    size_t calib_n, calib_first;
+    size_t batch, threads;
+    const char *recipes[EVAL_MAX_RECIPES]; /* the library's own texts */
+    size_t recipe_count;
+    eval_width widths[EVAL_MAX_WIDTHS];
+    size_t width_count;
+    text_list settings;
+} eval_options;
+
+/* Reads the arguments behind "eval". Errors: ARGUMENT. */
+qvit_status eval_options_parse(eval_options *out, int argc, char **argv, qvit_error *error);
+
+/* Prints what eval_options_parse takes. */
+void eval_options_help(FILE *stream);
+
+#endif

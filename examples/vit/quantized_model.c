@@ -1,0 +1,224 @@
+#include "quantized_model.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "fail.h"
+
+struct builder {
+    const vit_model *model;
+    const qvit_engine *engine;
+    const calibration_results *results;
+    qvit_error *error;
+};
+
+static const qvit_port f32 = {QVIT_DTYPE_F32, 0, NULL};
+
+static qvit_port codes_of(const qvit_quantizer *quantizer)
+{
+    return (qvit_port){qvit_quantizer_code_dtype(quantizer), 0, quantizer};
+}
+
+/* What the producer of a site's input has to write. */
+static qvit_port input_of(const qvit_result *result)
+{
+    return codes_of(qvit_result_quantizer(result, QVIT_RESULT_INPUT));
+}
+
+static const qvit_result *block_result(const struct builder *b, size_t block, size_t site)
+{
+    return b->results->site[site_in_block(block, site)];
+}
+
+/* ---- the one output quantizer of the qkv layer ---- */
+
+/* The scales of a quantizer, one for each head, also where the heads share one. */
+static qvit_status copy_scales(const struct builder *b, const qvit_quantizer *quantizer,
+                               float *scales)
+{
+    qvit_parameter parameter;
+    TRY(qvit_quantizer_parameter(quantizer, QVIT_PARAMETER_SCALE, &parameter, b->error));
+    const float *found = parameter.data;
+    for (size_t i = 0; i < b->model->heads; i++) scales[i] = found[parameter.count == 1 ? 0 : i];
+    return QVIT_OK;
+}
+
+static qvit_status create_joined(const struct builder *b, const qvit_quantizer *like,
+                                 const float *scales, qvit_quantizer **out)
+{
+    qvit_granularity_options columns = QVIT_GRANULARITY_OPTIONS_INIT;
+    columns.cols = PARTS * b->model->width;
+    columns.col_blocks = PARTS * b->model->heads;
+    size_t *bounds = calloc(columns.col_blocks + 1, sizeof *bounds);
+    if (!bounds) return fail_memory(b->error);
+    for (size_t i = 0; i <= columns.col_blocks; i++) bounds[i] = i * b->model->head_dim;
+    columns.col_bounds = bounds;
+    qvit_granularity *granularity;
+    qvit_status status = qvit_granularity_create(b->engine, &columns, &granularity, b->error);
+    free(bounds);
+    if (status != QVIT_OK) return status;
+
+    const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, columns.col_blocks, scales};
+    qvit_quantizer_options options = QVIT_QUANTIZER_OPTIONS_INIT;
+    options.scheme = QVIT_SCHEME_SYMMETRIC;
+    options.bits = qvit_quantizer_bits(like);
+    options.flags = qvit_quantizer_flags(like);
+    options.granularity = granularity;
+    options.parameters = &scale;
+    options.parameter_count = 1;
+    status = qvit_quantizer_create(b->engine, &options, out, b->error);
+    qvit_granularity_destroy(granularity);
+    return status;
+}
+
+/*
+ * Queries, keys and values leave the qkv layer as one tensor, each head with the scale that its own
+ * site found: 3 * heads blocks of columns. That takes codes of one kind for all three. They are
+ * written as V's, in +-127 at 8 bits, which Q could exceed by the one code -128.
+ */
+static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantizer **out)
+{
+    const qvit_result *qk = block_result(b, block, SITE_QK), *pv = block_result(b, block, SITE_PV);
+    const qvit_quantizer *parts[PARTS] = {
+        [PART_Q] = qvit_result_quantizer(qk, QVIT_RESULT_INPUT),
+        [PART_K] = qvit_result_quantizer(qk, QVIT_RESULT_SECOND),
+        [PART_V] = qvit_result_quantizer(pv, QVIT_RESULT_SECOND),
+    };
+    float *scales = calloc(PARTS * b->model->heads, sizeof *scales);
+    qvit_status status = scales ? QVIT_OK : fail_memory(b->error);
+    for (size_t part = 0; status == QVIT_OK && part < PARTS; part++) {
+        if (qvit_quantizer_scheme(parts[part]) != QVIT_SCHEME_SYMMETRIC ||
+            qvit_quantizer_bits(parts[part]) != qvit_quantizer_bits(parts[PART_V]))
+            status = fail(b->error, QVIT_ERR_UNSUPPORTED,
+                          "block %zu: Q, K and V need symmetric codes of equal width", block);
+        else
+            status = copy_scales(b, parts[part], scales + part * b->model->heads);
+    }
+    if (status == QVIT_OK) status = create_joined(b, parts[PART_V], scales, out);
+    free(scales);
+    return status;
+}
+
+/* ---- plans ---- */
+
+/* The scale and shift for each channel that `result` asks of a producer; absent ones are NULL data. */
+static qvit_status read_pair(const struct builder *b, const qvit_result *result,
+                             qvit_result_key scale_key, qvit_result_key shift_key,
+                             qvit_tensor *scale, qvit_tensor *shift)
+{
+    TRY(qvit_result_tensor(result, scale_key, scale, b->error));
+    return qvit_result_tensor(result, shift_key, shift, b->error);
+}
+
+static qvit_status create_norm(const struct builder *b, const vit_norm *norm,
+                               const qvit_result *consumer, network_step *out)
+{
+    qvit_tensor scale, shift;
+    TRY(read_pair(b, consumer, QVIT_RESULT_INPUT_SCALE, QVIT_RESULT_INPUT_SHIFT, &scale, &shift));
+    qvit_layer_norm_options options = QVIT_LAYER_NORM_OPTIONS_INIT;
+    options.gamma = &norm->gamma;
+    options.beta = &norm->beta;
+    options.eps = VIT_LAYER_NORM_EPS;
+    options.output = input_of(consumer);
+    options.output_scale = optional(&scale);
+    options.output_shift = optional(&shift);
+    out->output = options.output.dtype;
+    return qvit_layer_norm_create(b->engine, &options, &out->plan, b->error);
+}
+
+/* A layer with the codes and the bias that its site found; residual: it adds to the stream. */
+static qvit_status create_linear(const struct builder *b, const qvit_result *result,
+                                 qvit_activation activation, bool residual, qvit_port output,
+                                 network_step *out)
+{
+    qvit_tensor codes, bias, scale, shift;
+    TRY(qvit_result_tensor(result, QVIT_RESULT_WEIGHT_CODES, &codes, b->error));
+    TRY(qvit_result_tensor(result, QVIT_RESULT_BIAS, &bias, b->error));
+    TRY(read_pair(b, result, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
+    qvit_linear_options options = QVIT_LINEAR_OPTIONS_INIT;
+    options.input = input_of(result);
+    options.weight.dtype = codes.dtype;
+    options.weight.quantizer = qvit_result_quantizer(result, QVIT_RESULT_SECOND);
+    options.weights = &codes;
+    options.bias = optional(&bias);
+    options.activation = activation;
+    if (residual) options.residual = f32;
+    options.output = output;
+    options.output_scale = optional(&scale);
+    options.output_shift = optional(&shift);
+    out->output = output.dtype;
+    return qvit_linear_create(b->engine, &options, &out->plan, b->error);
+}
+
+static qvit_status create_qkv(const struct builder *b, size_t block, network_step *out)
+{
+    qvit_quantizer *joined;
+    TRY(join_qkv(b, block, &joined));
+    qvit_status status = create_linear(b, block_result(b, block, SITE_QKV), QVIT_ACTIVATION_NONE,
+                                       false, codes_of(joined), out);
+    qvit_quantizer_destroy(joined);
+    return status;
+}
+
+static qvit_status create_attention(const struct builder *b, size_t block, network_step *out)
+{
+    const qvit_result *qk = block_result(b, block, SITE_QK), *pv = block_result(b, block, SITE_PV);
+    qvit_tensor scale, shift;
+    TRY(read_pair(b, pv, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
+    qvit_attention_options options = QVIT_ATTENTION_OPTIONS_INIT;
+    options.query = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_INPUT));
+    options.key = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_SECOND));
+    options.probability = codes_of(qvit_result_quantizer(pv, QVIT_RESULT_INPUT));
+    options.value = codes_of(qvit_result_quantizer(pv, QVIT_RESULT_SECOND));
+    options.output = input_of(block_result(b, block, SITE_PROJ));
+    options.heads = b->model->heads;
+    options.head_dim = b->model->head_dim;
+    options.score_scale = 1 / sqrtf((float)options.head_dim);
+    options.output_scale = optional(&scale);
+    options.output_shift = optional(&shift);
+    out->output = options.output.dtype;
+    return qvit_attention_create(b->engine, &options, &out->plan, b->error);
+}
+
+static qvit_status create_block(const struct builder *b, size_t block, network_step *step)
+{
+    const qvit_activation none = QVIT_ACTIVATION_NONE, gelu = QVIT_ACTIVATION_GELU;
+    const vit_block *weights = &b->model->blocks[block];
+    const qvit_result *qkv = block_result(b, block, SITE_QKV);
+    const qvit_result *proj = block_result(b, block, SITE_PROJ);
+    const qvit_result *fc1 = block_result(b, block, SITE_FC1);
+    const qvit_result *fc2 = block_result(b, block, SITE_FC2);
+    TRY(create_norm(b, &weights->norm1, qkv, &step[STEP_NORM1]));
+    TRY(create_qkv(b, block, &step[STEP_QKV]));
+    TRY(create_attention(b, block, &step[STEP_ATTENTION]));
+    TRY(create_linear(b, proj, none, true, f32, &step[STEP_PROJ]));
+    TRY(create_norm(b, &weights->norm2, fc1, &step[STEP_NORM2]));
+    TRY(create_linear(b, fc1, gelu, false, input_of(fc2), &step[STEP_FC1]));
+    return create_linear(b, fc2, none, true, f32, &step[STEP_FC2]);
+}
+
+static qvit_status create_steps(const struct builder *b, network *net)
+{
+    const vit_model *model = b->model;
+    const qvit_result *patch_embed = b->results->site[SITE_PATCH_EMBED];
+    const qvit_result *head = b->results->site[site_head(model)];
+    const qvit_activation none = QVIT_ACTIVATION_NONE;
+    net->patches = input_of(patch_embed).dtype;
+    /* the patch embedding's residual is the positions */
+    TRY(create_linear(b, patch_embed, none, true, f32, network_patch_embed(net)));
+    for (size_t i = 0; i < model->depth; i++) TRY(create_block(b, i, network_block(net, i)));
+    TRY(create_norm(b, &model->norm, head, network_norm(net)));
+    return create_linear(b, head, none, false, f32, network_head(net));
+}
+
+qvit_status quantized_model_create(const vit_model *model, const qvit_engine *engine,
+                                   const calibration_results *results, size_t batch, network *out,
+                                   qvit_error *error)
+{
+    const struct builder builder = {model, engine, results, error};
+    qvit_status status = network_begin(out, model, error);
+    if (status == QVIT_OK) status = create_steps(&builder, out);
+    if (status == QVIT_OK) status = network_reserve(out, batch, false, error);
+    if (status != QVIT_OK) network_close(out);
+    return status;
+}

@@ -1,0 +1,22 @@
+/*
+ * quantized_model.h - the plans of a quantized ViT, made from what calibration found.
+ *
+ * Between the plans go codes: LayerNorm writes those that the next product reads, the qkv layer one
+ * tensor of S8 codes for all heads, attention goes from codes to codes, fc1 applies GELU and writes
+ * the codes of fc2. Only the stream that the blocks add to, and the logits, are floats.
+ */
+#ifndef VIT_QUANTIZED_MODEL_H
+#define VIT_QUANTIZED_MODEL_H
+
+#include "calibrate.h"
+#include "network.h"
+
+/*
+ * Makes the network for up to `batch` images at once. The engine may be another than the one that
+ * calibrated. The model must outlive the network, the results need not. *out is empty after a failure.
+ */
+qvit_status quantized_model_create(const vit_model *model, const qvit_engine *engine,
+                                   const calibration_results *results, size_t batch, network *out,
+                                   qvit_error *error);
+
+#endif
