@@ -106,7 +106,7 @@ static void encode_right(const qvit_engine *engine, const struct qvitp_product *
     const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
     struct qvitp_operand operand = {codes, (ptrdiff_t)(p->by_k ? p->n : p->k), NULL, p->by_k};
     qvitp_pack(kernel, &operand, p->n, p->k, panels);
-    qvitp_column_sums(kernel, p->n, p->k, panels, sums);
+    qvitp_operand_sums(&operand, p->n, p->k, sums);
 }
 
 /* One candidate's product: coders and operands of one piece, whichever is on trial. */

@@ -23,12 +23,10 @@ void qvitp_right_pack(const struct qvitp_right *right, const struct qvitp_left *
     qvitp_pack(left->kernel, operand, n, k, right->panels);
     if (left->kernel->a_form == QVITP_A_F32) return;
     size_t columns = qvitp_packed_n(left->kernel, n);
-    if (left->zero) {
-        qvitp_column_sums(left->kernel, n, k, right->panels, right->init);
-        for (size_t j = 0; j < columns; j++) right->init[j] *= -left->zero;
-    } else {
-        for (size_t j = 0; j < columns; j++) right->init[j] = 0;
-    }
+    for (size_t j = 0; j < columns; j++) right->init[j] = 0;
+    if (!left->zero) return;
+    qvitp_operand_sums(operand, n, k, right->init);
+    for (size_t j = 0; j < n; j++) right->init[j] *= -left->zero;
 }
 
 qvit_status qvitp_sums_fit(const struct qvitp_left *left, size_t k, qvit_error *error)

@@ -33,8 +33,10 @@ void qvitp_pack_row(const struct qvitp_gemm_kernel *kernel, size_t k, const void
     size_t panel_bytes = qvitp_packed_k(kernel, k) * nr * size;
     char *to = (char *)panels + column / nr * panel_bytes + column % nr * step;
     const char *from = row;
-    size_t bytes = k * size;
-    for (size_t done = 0; done < bytes; done += step, to += nr * step)
+    size_t bytes = k * size, done = 0;
+    if (step == 4) /* the common step, as single moves */
+        for (; done + 4 <= bytes; done += 4, to += nr * 4) memcpy(to, from + done, 4);
+    for (; done < bytes; done += step, to += nr * step)
         memcpy(to, from + done, qvitp_min(step, bytes - done));
 }
 
@@ -126,14 +128,18 @@ void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_opera
     }
 }
 
-void qvitp_column_sums(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k,
-                       const int8_t *panels, int32_t *sums)
+void qvitp_operand_sums(const struct qvitp_operand *o, size_t n, size_t k, int32_t *sums)
 {
-    size_t nr = kernel->nr, kstep = kernel->kstep, steps = qvitp_packed_k(kernel, k) / kstep;
-    for (size_t first = 0; first < n; first += nr) {
-        for (size_t j = 0; j < nr; j++) sums[first + j] = 0;
-        for (size_t step = 0; step < steps; step++)
-            for (size_t j = 0; j < nr; j++)
-                for (size_t s = 0; s < kstep; s++) sums[first + j] += *panels++;
+    for (size_t j = 0; j < n; j++) sums[j] = 0;
+    if (o->by_k) {
+        for (size_t p = 0; p < k; p++) {
+            const int8_t *row = (const int8_t *)row_of(o, p, 1);
+            for (size_t j = 0; j < n; j++) sums[j] += row[j];
+        }
+        return;
+    }
+    for (size_t column = 0; column < n; column++) {
+        const int8_t *row = (const int8_t *)row_of(o, column, 1);
+        for (size_t p = 0; p < k; p++) sums[column] += row[p];
     }
 }

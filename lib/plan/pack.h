@@ -38,8 +38,7 @@ struct qvitp_operand {
 void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *operand,
                 size_t n, size_t k, void *panels);
 
-/* Sums over k of every column of packed int8 panels, for qvitp_packed_n columns. */
-void qvitp_column_sums(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k,
-                       const int8_t *panels, int32_t *sums);
+/* Sums over k of every column of an int8 operand. */
+void qvitp_operand_sums(const struct qvitp_operand *operand, size_t n, size_t k, int32_t *sums);
 
 #endif

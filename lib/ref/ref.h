@@ -78,6 +78,23 @@ void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, co
 void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta, float eps,
                           float *scratch, float *y);
 
+/* ---- ref_attention.c: one head, from codes to the sums of P V ---- */
+
+struct qvitp_ref_attention {
+    size_t keys, dim;
+    const uint8_t *query; /* codes [queries][dim], and so on; strides in elements */
+    const int8_t *key, *value;
+    size_t query_stride, key_stride, value_stride;
+    int32_t query_signed, query_zero;
+    float score_scale;         /* scale of Q times scale of K times the attention's own */
+    float mul, mul2, hi, half; /* of the probabilities' codes, as in the softmax functions */
+};
+/* Row i: the probabilities' codes [keys], and the sums of their low and high range (all in lo for plain
+ * codes) with V [dim], which qvitp_ref_epilogue turns into outputs. scratch: 2 * keys floats. */
+void qvitp_ref_attention_row(const struct qvitp_ref_attention *attention, size_t i,
+                             const float *bias, const float *mask, float *scratch, uint8_t *codes,
+                             int32_t *lo, int32_t *hi);
+
 /* round(clamp(t, lo, hi)) as a byte. */
 uint8_t qvitp_ref_code(float t, float lo, float hi);
 
