@@ -3,12 +3,12 @@
  *
  * libqvit gives an inference engine both halves of quantization. The first half watches the float
  * model and chooses: a *calibrator* is shown what flows into every multiplication (a *site*), and
- * solves for quantizers, integer weight codes and biases. The second half runs: a *plan* is made from
- * those numbers, holds packed operands and the best kernels that the CPU offers, and computes. The
- * host keeps its own graph, memory and threads, and drives both halves itself.
+ * solves for quantizers, integer weight codes and biases. The second half runs: a *plan* is made
+ * from those numbers, holds packed operands and the best kernels that the CPU offers, and computes.
+ * The host keeps its own graph, memory and threads, and drives both halves itself.
  *
- *     float weights, activations --observe--> calibrator --solve--> results (quantizers, codes, bias)
- *     codes, quantizers, bias    --create---> plans      --run----> codes or floats
+ *   float weights, activations --observe--> calibrator --solve--> results (quantizers, codes, bias)
+ *   codes, quantizers, bias    --create---> plans      --run----> codes or floats
  *
  * A complete program: one linear layer of 64 outputs over 32 inputs, from floats to int8 and back.
  *
@@ -76,20 +76,47 @@
  *
  * Rules that hold everywhere
  *
- *   Errors     Every call that can fail returns a qvit_status and takes, last, an optional qvit_error
- *              that says what was wrong. Nothing aborts, prints, or reads the environment. A failed
- *              call leaves its objects as they were and sets the handle that it would have made to
- *              NULL. Any pointer may be NULL: a required one gives QVIT_ERR_ARGUMENT.
- *   Ownership  Who creates destroys; destroying NULL does nothing. Tensors are views of the caller's
- *              memory and are only read or written during the call that takes them, except where
- *              "borrowed" is written. An engine must outlive everything made with it.
+ *   Errors     Every call that can fail returns a qvit_status and takes, last, an optional
+ *              qvit_error that says what was wrong. Nothing aborts, prints, or reads the
+ *              environment. A failed call leaves its objects as they were and sets the handle that
+ *              it would have made to NULL; a run checks everything before it writes. Two
+ *              exceptions: a solve that fails half way keeps the sites that it had finished, and
+ *              after QVIT_ERR_EXECUTOR outputs are undefined. Any pointer may be NULL: a required
+ *              one gives QVIT_ERR_ARGUMENT, and a question that cannot fail answers it with 0, NULL
+ *              or "" unless it says otherwise.
+ *   Ownership  Who creates destroys; destroying NULL does nothing. Tensors are views of the
+ *              caller's memory and are only read or written during the call that takes them, except
+ *              where "borrowed" is written. Options, arguments and arrays are copied: they may lie
+ *              on the stack. An engine must outlive everything made with it.
  *   Threads    Engines, granularities, quantizers, results and plans never change once made: any
  *              number of threads may use one at once. A calibrator belongs to one thread at a time.
- *   Structs    A struct that begins with struct_size may grow at its end in later versions; start it
- *              from its _INIT macro or its _init() function, where zero means the default. A struct
- *              without struct_size never changes.
- *   Numbers    Sizes and counts are in elements, strides in elements. Integer results and quantized
- *              outputs are the same bit for bit on every instruction set, thread count and batch split.
+ *              An object is destroyed when no other thread uses it any more; objects of one engine
+ *              may be made and destroyed by several threads at once.
+ *   Structs    A struct that begins with struct_size may grow at its end in later versions. Start
+ *              it from its _INIT macro, then set fields. A newer library takes an older, shorter
+ *              struct and uses the default for each field that it lacks; in a field added later 0
+ *              will mean that default too. An older library takes a longer struct while the part
+ *              that it does not know is zero, and else says UNSUPPORTED: no wish is silently
+ *              ignored. A struct_size below that of the first release gives ARGUMENT. A struct
+ *              without struct_size never changes. Fields named reserved stay 0.
+ *   Init       qvit_NAME_init(struct, size) does what the _INIT macro does, for languages without
+ *              the preprocessor. size is that of the caller's struct, which may be older or newer
+ *              than the library: no more is written. NULL, or a size too small for struct_size,
+ *              does nothing.
+ *   Numbers    Sizes and counts are in elements, strides in elements; what is in bytes says so.
+ *              Integer results and quantized outputs are the same bit for bit on every instruction
+ *              set, thread count and batch split; so are the floats that a plan over codes, a layer
+ *              norm or a decode writes, but for which NaN a NaN is. Outside this promise are plans
+ *              over F32 operands: the same for every thread count and batch split, but not on every
+ *              instruction set, as some fuse a multiplication with an addition. All this holds in
+ *              the default rounding mode (to nearest, ties to even).
+ *   Order      engine; calibrator, sites, ties, observations, solving, results; plans from the
+ *              results; one workspace; runs. Then destroy in the reverse order, the engine last.
+ *              Plans copy all that they need: results, calibrator and float weights may go before
+ *              they run.
+ *   Limits     Rank 1 to 6, every size at least 1, four bytes times the number of elements at most
+ *              PTRDIFF_MAX. At most 2^32 - 1 rows or columns in a granularity. Site names are cut
+ *              after 63 bytes, error texts after 239, descriptions of plans after 199.
  *   FFI        Enumerations are int32_t with constants, and no value is ever renumbered. Nothing is
  *              passed by value but numbers and pointers; there are no variable arguments.
  */
@@ -103,19 +130,76 @@
 extern "C" {
 #endif
 
-/* ---- 1. Version ----------------------------------------------------------------------------------- */
+/*
+ * How a vision transformer maps onto sites and plans. n images, t tokens (the class token and p
+ * patches), width c, heads h of d = c / h columns, f columns inside the MLP. U8 and S8 are what
+ * solving with its default settings gives at any width from 2 to 8 bits.
+ *
+ *   step         site: type, input kind         plan: input -> output      output
+ *   patch embed  LINEAR IMAGE                   linear  U8, + F32 -> F32   [n, p, c], see Positions
+ *   norm1        none; writes qkv's input       layer_norm  F32 -> U8      [n, t, c]
+ *   qkv          LINEAR LAYER_NORM              linear  U8 -> S8           [n, t, 3 c]
+ *   Q K^T        MATMUL GENERIC, transposed     attention  S8 -> U8        [n, t, h, d], the same
+ *   P V          MATMUL SOFTMAX                   (one plan for both)        memory as [n, t, c]
+ *   proj         LINEAR GENERIC                 linear  U8, + F32 -> F32   [n, t, c], in place
+ *   norm2        none; writes fc1's input       layer_norm  F32 -> U8      [n, t, c]
+ *   fc1          LINEAR LAYER_NORM              linear, GELU  U8 -> U8     [n, t, f]
+ *   fc2          LINEAR GELU                    linear  U8, + F32 -> F32   [n, t, c], in place
+ *   final norm   none; writes the head's input  layer_norm  F32 -> U8      [n, c], class tokens
+ *   head         LINEAR LAYER_NORM              linear  U8 -> F32          [n, classes]
+ *
+ *   Ties         PRODUCER (P V, proj) and PRODUCER (fc1, fc2). A model with separate q, k and v
+ *                layers also ties the three by INPUT; a joint qkv layer is one site and needs no
+ *                tie.
+ *   Ports        A plan's input port is its own site's QVIT_RESULT_INPUT; its output port is the
+ *                QVIT_RESULT_INPUT of the site that reads it. So norm1 writes with qkv's quantizer
+ *                and fc1 with fc2's (S8 if that is a twin); what goes into the stream is F32.
+ *   Scales       Give a norm the output_scale and output_shift of its consumer (INPUT_SCALE,
+ *                INPUT_SHIFT), and every other plan those of its own result (OUTPUT_SCALE,
+ *                OUTPUT_SHIFT; the attention those of P V). A tensor whose data is NULL means none:
+ *                pass NULL, not the tensor.
+ *   Pixels       Rows of bytes, one row a patch, go in as they are. Fold (x / 255 - mean) / std
+ *                into the layer before it is given to its site: w / (255 std) for the weight, and
+ *                b - sum(w mean / std) for the bias, with mean and std of the pixel's colour. The
+ *                weight's columns stand in the order of the pixels.
+ *   Positions    are the residual of the patch embedding, with stride 0 along n. Its output is the
+ *                stream from the second token on: data + c, strides {t c, c, 1}. The class token,
+ *                its position already added, is copied in front by the host.
+ *   Q, K, V      stay in the joint tensor. The qkv plan's output quantizer has 3 h column blocks of
+ *                d columns: the h scales of Q K^T's INPUT, of its SECOND, and of P V's SECOND
+ *                (repeated where a quantizer is layer), SYMMETRIC, and NARROW at 8 bits as K and V
+ *                must be. The attention's ports keep the three quantizers as solving gave them.
+ *   Residuals    proj and fc2 add to the stream in place: residual and output are the same tensor.
+ *   Final norm   needs class tokens only: its input is the stream as {n, c} with strides {t c, 1}.
+ *   Memory       One workspace of the largest size that any plan asks for serves all of them, as
+ *                they run one after the other.
+ *
+ * What to observe, in floats: the input of each LINEAR site (U8 pixels, [n, p, inputs]; all others
+ * [n, t, columns], the head's [n, c]), queries and keys at Q K^T, probabilities and values at P V,
+ * each [n, h, t, d or t], strided views of the float model's qkv tensor. A float attention plan
+ * hands the probabilities out. examples/vit is this table as a program.
+ */
+
+/* ---- 1. Version ------------------------------------------------------------------------------ */
 
 /*
  * The version of this header. Before 1.0 every minor version may change the binary interface, and
- * carries a soname of its own.
+ * carries a soname of its own, libqvit.so.0.1; a patch version changes neither. To know at run time
+ * whether header and library are of one version:
+ *
+ *     qvit_version_number() / 1000 == QVIT_VERSION_MAJOR * 1000 + QVIT_VERSION_MINOR
  */
 #define QVIT_VERSION_MAJOR 0
 #define QVIT_VERSION_MINOR 1
 #define QVIT_VERSION_PATCH 0
 
-/* ---- 2. Linkage ----------------------------------------------------------------------------------- */
+/* ---- 2. Linkage ------------------------------------------------------------------------------ */
 
-/* Marks what the shared library exports; everything else in it is hidden. */
+/*
+ * Marks what the shared library exports; everything else in it is hidden. The library needs libc
+ * and libm alone (an OpenMP build also OpenMP's run time), and has no writable data of its own: two
+ * copies in one process do not disturb each other.
+ */
 #if defined(__GNUC__) || defined(__clang__)
 #define QVIT_API __attribute__((visibility("default")))
 #else
@@ -131,30 +215,43 @@ QVIT_API uint32_t qvit_version_number(void);
 /* The same as text, "0.1.0". A static string: do not free it. */
 QVIT_API const char *qvit_version_string(void);
 
-/* ---- 3. Status ------------------------------------------------------------------------------------ */
+/* ---- 3. Status ------------------------------------------------------------------------------- */
 
 /*
- * What a call came to. 0 is success, everything else an error; treat a value that you do not know as an
- * error. The text in qvit_error says more.
+ * What a call came to. 0 is success, everything else an error; treat a value that you do not know
+ * as an error. The text in qvit_error says more.
+ *
+ * What to do about one: ARGUMENT, SHAPE and VALUE are mistakes in what was passed, and come again
+ * with the same call. UNSUPPORTED is a combination to avoid, or a library that is older than the
+ * header. STATE is a wrong order of calls. NO_MEMORY and EXECUTOR come from the host's own hooks,
+ * and the call may be repeated as it was. CANCELLED is the host's own wish.
+ *
+ * ARGUMENT is also a tensor of another type than the plan's port, data that is not aligned to its
+ * element, a plan of another operation, and a workspace that is NULL, too small or not aligned.
+ * FORMAT, VERSION, CHECKSUM and IO are for reading and writing files: no call of version 0.1
+ * returns them.
  */
 typedef int32_t qvit_status;
 enum {
     QVIT_OK = 0,
-    QVIT_ERR_ARGUMENT = 1,    /* a NULL, an unknown constant, a setting that makes no sense             */
-    QVIT_ERR_SHAPE = 2,       /* sizes or strides that do not fit each other, or a size of zero          */
-    QVIT_ERR_UNSUPPORTED = 3, /* meaningful, but this version does not do it; never silently replaced    */
-    QVIT_ERR_NO_MEMORY = 4,   /* the allocator returned NULL, or the size does not fit a size_t          */
-    QVIT_ERR_STATE = 5,       /* too early or too late: a result before solve, a site after observe      */
-    QVIT_ERR_FORMAT = 6,      /* damaged input bytes; qvit_error.offset says where                       */
-    QVIT_ERR_VERSION = 7,     /* input bytes of a version that is too new                                */
-    QVIT_ERR_CHECKSUM = 8,    /* input bytes that do not match their checksum                            */
-    QVIT_ERR_IO = 9,          /* a reading or writing callback failed                                    */
-    QVIT_ERR_EXECUTOR = 10,   /* the host's executor failed; outputs are undefined                       */
-    QVIT_ERR_VALUE = 11,      /* a number that is NaN, infinite, or outside what the object allows       */
-    QVIT_ERR_CANCELLED = 12   /* a progress callback asked to stop; what was finished before it is valid  */
+    QVIT_ERR_ARGUMENT = 1,    /* a NULL, an unknown constant, a setting that makes no sense       */
+    QVIT_ERR_SHAPE = 2,       /* sizes or strides that do not fit each other, or a size of zero   */
+    QVIT_ERR_UNSUPPORTED = 3, /* meaningful, but not done by this version; never replaced         */
+    QVIT_ERR_NO_MEMORY = 4,   /* the allocator returned NULL, or the size does not fit a size_t   */
+    QVIT_ERR_STATE = 5,       /* too early or late: a result before solve, a site after observe   */
+    QVIT_ERR_FORMAT = 6,      /* damaged input bytes; qvit_error.offset says where                */
+    QVIT_ERR_VERSION = 7,     /* input bytes of a version that is too new                         */
+    QVIT_ERR_CHECKSUM = 8,    /* input bytes that do not match their checksum                     */
+    QVIT_ERR_IO = 9,          /* a reading or writing callback failed                             */
+    QVIT_ERR_EXECUTOR = 10,   /* the host's executor failed; outputs are undefined                */
+    QVIT_ERR_VALUE = 11,      /* a number that is NaN, infinite, or outside what is allowed       */
+    QVIT_ERR_CANCELLED = 12   /* a progress callback asked to stop; what it had finished is valid */
 };
 
-/* A short name of a status, "shape"; "unknown" for a value that this version does not know. Static. */
+/*
+ * A short name of a status, "shape" or "no memory", for logs; "unknown" for a value that this
+ * version does not know. A static string. Any thread, never fails.
+ */
 QVIT_API const char *qvit_status_name(qvit_status status);
 
 /*
@@ -163,7 +260,10 @@ QVIT_API const char *qvit_status_name(qvit_status status);
  *
  *   status   what the call returned
  *   offset   where in input bytes the fault lies; 0 for everything that is not parsing
- *   text     one English sentence, NUL-terminated, for people and logs
+ *   text     one English sentence, NUL-terminated, for people and logs; its wording may change
+ *
+ * The struct is the caller's; give every thread its own. The text names the argument, the place and
+ * the number: "output: size 1 is 196, the input's is 197".
  */
 typedef struct qvit_error {
     qvit_status status;
@@ -172,17 +272,28 @@ typedef struct qvit_error {
     char text[240];
 } qvit_error;
 
-/* ---- 4. Hooks: memory, threads, log ---------------------------------------------------------------- */
+/* ---- 4. Hooks: memory, threads, log ---------------------------------------------------------- */
 
-/* Alignment, in bytes, of workspaces, and the largest alignment that an allocator is asked for. */
+/*
+ * Alignment, in bytes, of workspaces, and the largest alignment that an allocator is asked for.
+ * Tensors need only that of their elements. Sizes of workspaces are multiples of it, as
+ * aligned_alloc wants.
+ */
 #define QVIT_ALIGNMENT 64
 
 /*
- * Where the library's memory comes from. Both functions may be called from the threads that call the
- * library; never from inside an executor's task.
+ * Where the library's memory comes from. Both functions may be called from the threads that call
+ * the library; never from inside an executor's task.
  *
- *   alloc   `size` bytes (> 0) aligned to `alignment` (a power of two), or NULL
+ *   user    handed to both functions, otherwise untouched
+ *   alloc   `size` bytes (> 0), not cleared, aligned to `alignment` (a power of two), or NULL
  *   free    gives back what alloc returned, with the same size and alignment; never NULL
+ *
+ * Asked by everything that makes or destroys an object, and by adding sites, observing and solving;
+ * never by runs, encoding, decoding or questions. Must be fit for several threads if the host makes
+ * or destroys objects on several. A NULL from alloc makes the call fail with NO_MEMORY, and nothing
+ * leaks. Sizes include 64 bytes in front of each block, where its size is noted, and are rounded up
+ * to 64.
  */
 typedef struct qvit_allocator {
     size_t struct_size;
@@ -191,20 +302,35 @@ typedef struct qvit_allocator {
     void (*free)(void *user, void *memory, size_t size, size_t alignment);
 } qvit_allocator;
 #define QVIT_ALLOCATOR_INIT { sizeof(qvit_allocator), NULL, NULL, NULL }
-QVIT_API void qvit_allocator_init(qvit_allocator *allocator);
 
-/* One piece of work: `index` of count, done by worker number `worker`. */
+/* Sets both functions to NULL: fill them in, or engine creation refuses the struct. */
+QVIT_API void qvit_allocator_init(qvit_allocator *allocator, size_t size);
+
+/*
+ * One piece of work: `index` of count, done by worker number `worker`, which picks its part of the
+ * workspace. `argument` is what run was given, and is valid until run returns.
+ */
 typedef void qvit_task(void *argument, size_t index, size_t worker);
 
 /*
  * How work is spread over the host's threads.
  *
  *   workers  how many tasks may run at once, >= 1; worker numbers are below it
- *   run      calls task(argument, i, w) exactly once for every i < count, in any order and on any thread,
- *            never two at once with the same w, and returns after the last has ended. Tasks never call
- *            run themselves, take no locks and allocate nothing. Anything but QVIT_OK is an error.
+ *   run      calls task(argument, i, w) exactly once for every i < count, in any order and on any
+ *            thread, never two at once with the same w, and returns after the last has ended. Tasks
+ *            never call run themselves, take no locks and allocate nothing. Anything but QVIT_OK is
+ *            an error.
  *
- * Results do not depend on workers, on order or on which thread does what.
+ * Results do not depend on workers, on order or on which thread does what. What the tasks wrote
+ * must be visible to the calling thread when run returns, and what it wrote before must be visible
+ * to them.
+ *
+ * A run of a plan asks for at most `workers` tasks of about equal size; a search asks for one task
+ * a candidate, so count may be far above workers. A single task is done by the calling thread as
+ * worker 0 without asking run, and so is everything with workers 1. Two threads that run plans of
+ * one engine call run at the same time, each with worker numbers from 0: a pool that can do one job
+ * at a time must make the second wait. Workspaces grow with workers (section 10), whether or not a
+ * run is large enough to use them all.
  */
 typedef struct qvit_executor {
     size_t struct_size;
@@ -213,37 +339,53 @@ typedef struct qvit_executor {
     qvit_status (*run)(void *user, size_t count, qvit_task *task, void *argument);
 } qvit_executor;
 #define QVIT_EXECUTOR_INIT { sizeof(qvit_executor), NULL, 1, NULL }
-QVIT_API void qvit_executor_init(qvit_executor *executor);
+
+/* Sets one worker and run to NULL: fill run in, or engine creation refuses the struct. */
+QVIT_API void qvit_executor_init(qvit_executor *executor, size_t size);
 
 /* How much a message matters. */
 typedef int32_t qvit_log_level;
 enum { QVIT_LOG_WARNING = 1, QVIT_LOG_INFO = 2 };
 
-/* Where messages go: one finished line of text without a newline, valid during the call. */
+/*
+ * Where messages go: one finished line of text without a newline, valid during the call. log may be
+ * called from any thread that calls the library, never from an executor's task. INFO tells which
+ * instruction sets an engine uses and what every plan became (as qvit_plan_describe); WARNING what
+ * looks wrong but is no error, such as a site whose input was always 0.
+ */
 typedef struct qvit_logger {
     size_t struct_size;
     void *user;
     void (*log)(void *user, qvit_log_level level, const char *text);
 } qvit_logger;
 #define QVIT_LOGGER_INIT { sizeof(qvit_logger), NULL, NULL }
-QVIT_API void qvit_logger_init(qvit_logger *logger);
 
-/* ---- 5. Engine ------------------------------------------------------------------------------------- */
+/* Sets log to NULL: fill it in, or engine creation refuses the struct. */
+QVIT_API void qvit_logger_init(qvit_logger *logger, size_t size);
+
+/* ---- 5. Engine ------------------------------------------------------------------------------- */
 
 /*
  * Instruction sets, as bits of a mask (they are no ladder). Scalar code needs no bit and is always
- * there. A kernel runs only where the CPU and the operating system offer all that it needs.
+ * there. A kernel runs only where the CPU and the operating system offer all that it needs. The
+ * AVX-512 kernels need both bits: without AVX2 only scalar code is left. Kernels other than scalar
+ * ones exist for x86-64, compiled by gcc or clang.
  */
-#define QVIT_ISA_AVX2 (UINT64_C(1) << 0)       /* AVX2 with FMA                                        */
-#define QVIT_ISA_AVX512VNNI (UINT64_C(1) << 2) /* AVX-512 F, BW, DQ, VL and VNNI                       */
+#define QVIT_ISA_AVX2 (UINT64_C(1) << 0)       /* AVX2 with FMA                  */
+#define QVIT_ISA_AVX512VNNI (UINT64_C(1) << 2) /* AVX-512 F, BW, DQ, VL and VNNI */
 
-/* The context of everything: hooks and the chosen kernels. Immutable; shared by all threads. */
+/*
+ * The context of everything: hooks and the chosen kernels. Immutable; shared by all threads. A
+ * process may have several, say one with a pool for large batches and one without for single
+ * images; but a plan runs with the executor and the kernels of the engine that it was made with.
+ */
 typedef struct qvit_engine qvit_engine;
 
 /*
- *   isa_disable  QVIT_ISA_* bits to leave out, for tests and comparisons
+ *   isa_disable  QVIT_ISA_* bits to leave out, for tests and comparisons; other bits are ignored
  *   allocator    NULL: malloc's family
- *   executor     NULL: the calling thread alone (with an OpenMP build: OpenMP's threads)
+ *   executor     NULL: the calling thread alone (with an OpenMP build: as many of OpenMP's threads
+ *                as omp_get_max_threads() says when the engine is made)
  *   logger       NULL: silence
  *
  * The hook structs are copied, their `user` pointers must outlive the engine.
@@ -256,31 +398,47 @@ typedef struct qvit_engine_options {
     const qvit_logger *logger;
 } qvit_engine_options;
 #define QVIT_ENGINE_OPTIONS_INIT { sizeof(qvit_engine_options), 0, NULL, NULL, NULL }
-QVIT_API void qvit_engine_options_init(qvit_engine_options *options);
+QVIT_API void qvit_engine_options_init(qvit_engine_options *options, size_t size);
 
 /*
- * Makes an engine: looks at the CPU once and fixes the kernels. options NULL: all defaults.
+ * Makes an engine: looks at the CPU once and fixes the kernels. options NULL: all defaults. The
+ * caller destroys it, after everything that was made with it. Any thread.
  * Errors: ARGUMENT (a hook without its functions, zero workers), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_engine_create(const qvit_engine_options *options, qvit_engine **out,
                                         qvit_error *error);
+
+/*
+ * Frees the engine's own memory through its allocator. It does not wait for runs, and does not know
+ * of the objects made with it: they keep a pointer to it even for their own destruction.
+ */
 QVIT_API void qvit_engine_destroy(qvit_engine *engine);
 
-/* The instruction sets that this engine uses (QVIT_ISA_* bits); 0 is scalar code, and for NULL. */
+/*
+ * The instruction sets that this engine may use (QVIT_ISA_* bits): those of the machine without
+ * isa_disable. 0 is scalar code, and the answer for NULL.
+ */
 QVIT_API uint64_t qvit_engine_isa(const qvit_engine *engine);
 
-/* The name of the newest instruction set in use: "scalar", "avx2", "avx512vnni". Static. */
+/*
+ * The name of the newest instruction set in use: "scalar", "avx2", "avx512vnni". Static; "" for
+ * NULL. Worth a line in the host's log: it is the first thing that a report about speed must say.
+ */
 QVIT_API const char *qvit_engine_isa_name(const qvit_engine *engine);
 
-/* The number of workers of its executor, 1 without one. */
+/* The number of workers of its executor, 1 without one (OpenMP builds: its threads). 0 for NULL. */
 QVIT_API size_t qvit_engine_workers(const qvit_engine *engine);
 
-/* ---- 6. Tensor ------------------------------------------------------------------------------------- */
+/* ---- 6. Tensor ------------------------------------------------------------------------------- */
 
 /*
  * Element types. U4 and S4 are packed two to a byte along the last dimension, the low nibble first;
  * every row (all but the last dimension fixed) starts at a byte, so an odd row leaves its last high
- * nibble unused (written as 0). Codes of 2, 3, 5, 6 and 7 bits lie in U8 or S8.
+ * nibble unused (written as 0). Codes of 2, 3, 5, 6 and 7 bits lie in U8 or S8; those of 2 and 3
+ * bits may lie in U4 or S4 too. F32 is IEEE binary32, S32 and F32 have the machine's byte order.
+ *
+ * Where U4 and S4 may stand: encode and decode take them, a linear plan takes S4 weights, and
+ * results hold weights of up to 4 bits as S4. Activations are one code to a byte at every width.
  */
 typedef int32_t qvit_dtype;
 enum {
@@ -296,13 +454,27 @@ enum {
 #define QVIT_MAX_RANK 6
 
 /*
- * A plain view of the caller's memory: element (i0, i1, ...) lies at data + sum(i * stride) elements.
+ * A plain view of the caller's memory: element (i0, i1, ...) lies at data + sum(i * stride)
+ * elements.
  *
  *   rank     1..QVIT_MAX_RANK; dims[rank..] and strides[rank..] are ignored
- *   strides  in elements; 0 repeats (inputs only). The last stride must be 1 except where a call says
- *            otherwise. For U4 and S4 all other strides must be even.
+ *   strides  in elements; 0 repeats (inputs only). The last stride must be 1 except where a call
+ *            says otherwise. For U4 and S4 all other strides must be even.
  *
- * Data must be aligned to its element. A view is valid only while the memory is.
+ * Data must be aligned to its element. A view is valid only while the memory is. Of a dimension of
+ * size 1 the stride does not matter. A host fills in the struct by hand or starts from
+ * qvit_tensor_init and changes strides; views that are needed all the time, with data counted in
+ * elements:
+ *
+ *     class tokens of a [n, t, c] stream  data,      {n, c},        strides {t c, 1}
+ *     patches of the same stream          data + c,  {n, t - 1, c}, strides {t c, c, 1}
+ *     keys of a joint [n, t, 3 c] tensor  data + c,  {n, t, h, d},  strides {3 t c, 3 c, d, 1}
+ *     the same, heads first (for a site)  data + c,  {n, h, t, d},  strides {3 t c, d, 3 c, 1}
+ *     one [t, c] residual for every image data,      {n, t, c},     strides {0, c, 1}
+ *
+ * What every call checks: data and dtype (ARGUMENT), rank, sizes, strides, and no stride of 0 in an
+ * output (SHAPE). That the memory is there, and that outputs do not overlap inputs, it cannot
+ * check.
  */
 typedef struct qvit_tensor {
     void *data;
@@ -313,38 +485,57 @@ typedef struct qvit_tensor {
 } qvit_tensor;
 
 /*
- * Fills in a view of dense row-major memory (`rank` sizes in dims). An unusable rank or a NULL gives a
- * tensor of rank 0, which every call refuses.
+ * Fills in a view of dense row-major memory (`rank` sizes in dims); rows of U4 and S4 start at a
+ * byte, so an odd last size has strides of one more. An unusable rank or dims NULL gives a tensor
+ * of rank 0 with data NULL, which every call refuses; data NULL stays NULL, and is refused as well.
+ * Checks nothing else, allocates nothing. Any thread.
  */
 QVIT_API void qvit_tensor_init(qvit_tensor *tensor, void *data, qvit_dtype dtype, size_t rank,
                                const size_t *dims);
 
-/* Bytes of dense memory for these sizes, 4-bit rows rounded up to a byte; 0 if they overflow. */
+/*
+ * Bytes of dense memory for these sizes, 4-bit rows rounded up to a byte; 0 if they overflow, and
+ * for a rank or type that is none. What a host allocates before qvit_tensor_init.
+ */
 QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *dims);
 
-/* ---- 7. Granularity -------------------------------------------------------------------------------- */
+/* ---- 7. Granularity -------------------------------------------------------------------------- */
 
 /*
  * How scales are shared over a matrix: row blocks times column blocks, at any boundaries, with an
- * optional order of rows and of columns. Layer = one block. Channel = a block for each row (weights) or
- * each column (activations). Sub-layer = anything between (PTQ-SL, arXiv 2110.07809). A tensor of rank
- * r is seen as a matrix: the last dimension is the columns, all others together are the rows.
- * Immutable.
+ * optional order of rows and of columns. Layer = one block. Channel = a block for each row
+ * (weights) or each column (activations). Sub-layer = anything between (PTQ-SL, arXiv 2110.07809).
+ * A tensor of rank r is seen as a matrix: the last dimension is the columns, all others together
+ * are the rows. Immutable.
+ *
+ * What the plans take: weights in row blocks (one for each output, or any other), never in column
+ * blocks; inputs of layers one block; outputs in column blocks; operands of products between
+ * activations one block, or one column block a head. Encoding and decoding take every granularity.
+ * More blocks on the output of a linear, attention or layer norm plan cost nothing at run time: one
+ * multiplier a column is read anyway.
  */
 typedef struct qvit_granularity qvit_granularity;
 
-/* A size that is not known: any number of rows or columns, in one block. */
+/*
+ * A size that is not known: any number of rows or columns, in one block. Activations leave rows at
+ * QVIT_ANY, so that any batch fits; plans insist on it for their outputs.
+ */
 #define QVIT_ANY SIZE_MAX
 
 /*
  *   rows, cols   sizes of the matrix, or QVIT_ANY (then that side is one block without order)
  *   row_blocks   number of row blocks; 0 means 1
- *   row_bounds   row_blocks + 1 rising numbers from 0 to rows: block b is rows [b], [b + 1]; NULL: one
- *                block, or, with row_blocks == rows, every row its own
+ *   row_bounds   row_blocks + 1 rising numbers from 0 to rows: block b is rows [b], [b + 1]; NULL:
+ *                one block, or, with row_blocks == rows, every row its own
  *   row_order    NULL, or a permutation of `rows` numbers: place p of the partition holds row
  *                row_order[p], so blocks need not be neighbours in memory. Likewise for columns.
  *
- * Arrays are copied.
+ * Arrays are copied. The three granularities that a host writes by hand, with the fields that
+ * differ from the _INIT macro:
+ *
+ *     layer             nothing (or no granularity at all: quantizers take NULL for it)
+ *     weights by row    rows = row_blocks = outputs, cols = inputs
+ *     heads of Q        cols = heads * head_dim, col_blocks = heads, col_bounds = {0, d, 2 d, ...}
  */
 typedef struct qvit_granularity_options {
     size_t struct_size;
@@ -355,11 +546,14 @@ typedef struct qvit_granularity_options {
 } qvit_granularity_options;
 #define QVIT_GRANULARITY_OPTIONS_INIT                                                              \
     { sizeof(qvit_granularity_options), QVIT_ANY, QVIT_ANY, 1, 1, NULL, NULL, NULL, NULL }
-QVIT_API void qvit_granularity_options_init(qvit_granularity_options *options);
+QVIT_API void qvit_granularity_options_init(qvit_granularity_options *options, size_t size);
 
 /*
- * Errors: ARGUMENT (an order that is no permutation), SHAPE (bounds that do not rise, start at 0 or end
- * at the size; more blocks than channels; a size of 0), NO_MEMORY.
+ * Makes a granularity; the caller destroys it. Quantizers copy theirs, so it may go right after
+ * they are made. options must not be NULL. Any thread.
+ * Errors: ARGUMENT (an order that is no permutation; blocks without bounds, unless one for each row
+ * or column), SHAPE (bounds that do not rise, start at 0 or end at the size; more blocks than
+ * channels; a size of 0; blocks, bounds or an order on a side that is QVIT_ANY), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_granularity_create(const qvit_engine *engine,
                                              const qvit_granularity_options *options,
@@ -370,26 +564,50 @@ QVIT_API void qvit_granularity_destroy(qvit_granularity *granularity);
 QVIT_API size_t qvit_granularity_blocks(const qvit_granularity *granularity);
 
 /*
- * The block of an element, row block * column blocks + column block: the index of its scale. QVIT_ANY
- * for a position outside the matrix.
+ * The block of an element, row block * column blocks + column block: the index of its scale.
+ * QVIT_ANY for a position outside the matrix, and for NULL. row and col are places in memory, not
+ * in an order.
  */
 QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, size_t row,
                                           size_t col);
 
-/* ---- 8. Quantizer ---------------------------------------------------------------------------------- */
+/* ---- 8. Quantizer ---------------------------------------------------------------------------- */
 
 /*
  * How a number becomes a code of `bits` bits, b = 2^(bits - 1):
  *
- *   SYMMETRIC     S8: clamp(round(x / scale), -b, b - 1), or from -(b - 1) with QVIT_QUANTIZER_NARROW
- *   ASYMMETRIC    U8: clamp(round(x / scale) + zero_point, 0, 2b - 1)        (ONNX QuantizeLinear)
- *   TWIN_SOFTMAX  U8: x < b * scale: round(x / scale), at most b - 1; else b + round(x / scale2), at
- *                 most 2b - 1. The top bit says which range holds (PTQ4ViT, arXiv 2111.12293, 3.2).
- *   TWIN_GELU     S8: x < 0: round(x / scale), at least -b; else round(x / scale2), at most b - 1. The
- *                 sign says which range holds.
+ *   SYMMETRIC     S8: clamp(round(x / scale), -b, b - 1); from -(b - 1) if QVIT_QUANTIZER_NARROW
+ *   ASYMMETRIC    U8: clamp(round(x / scale) + zero_point, 0, 2b - 1)       (ONNX QuantizeLinear)
+ *   TWIN_SOFTMAX  U8: x < b * scale: round(x / scale), at most b - 1; else b + round(x / scale2),
+ *                 at most 2b - 1. The top bit says which range holds (PTQ4ViT, arXiv 2111.12293,
+ *                 3.2).
+ *   TWIN_GELU     S8: x < 0: round(x / scale), at least -b; else round(x / scale2), at most b - 1.
+ *                 The sign says which range holds.
  *
  * round() is half to even, as are all roundings of the library. NaN becomes the lowest code (0 in a
  * twin). Codes of a S4 or U4 tensor: bits <= 4.
+ *
+ * The division is a float32 division, as in ONNX QuantizeLinear; so is what a quantize plan does.
+ * Plans that compute something first multiply by the reciprocal instead (section 10): of values
+ * that lie on the edge between two codes they may choose the other one. Infinities saturate like
+ * any large number.
+ *
+ * And back, in float32:
+ *
+ *   SYMMETRIC     code * scale
+ *   ASYMMETRIC    (code - zero_point) * scale                               (ONNX DequantizeLinear)
+ *   TWIN_SOFTMAX  code < b: code * scale; else (code - b) * scale2
+ *   TWIN_GELU     code < 0: code * scale; else code * scale2
+ *
+ * Which to choose. ASYMMETRIC for inputs of layers: no code is wasted on values that do not occur.
+ * SYMMETRIC where a product needs it: weights, K, V; and Q, so that the three can be one tensor. A
+ * twin spends half of its codes on small values, where a softmax has nearly all of its own, or on
+ * the short negative side of GELU; the product that reads a twin runs at half of the peak speed,
+ * since its two ranges are summed apart. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
+ * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
+ * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric, as
+ * here, 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins are for less than 8
+ * bits: try softmax first, and keep what gains on the host's own model.
  */
 typedef int32_t qvit_scheme;
 enum {
@@ -400,17 +618,21 @@ enum {
 };
 
 /*
- * Names of a quantizer's parameter arrays. Each has one value for every block of the granularity, in
- * the order of qvit_granularity_block_of. New schemes bring new keys.
+ * Names of a quantizer's parameter arrays. Each has one value for every block of the granularity,
+ * in the order of qvit_granularity_block_of. New schemes bring new keys. Scales are in the units of
+ * the numbers that are encoded, per step of one code; the smallest is FLT_MIN, 1.18e-38.
  */
 typedef int32_t qvit_parameter_key;
 enum {
-    QVIT_PARAMETER_SCALE = 1,      /* F32, > 0: every scheme                                           */
-    QVIT_PARAMETER_ZERO_POINT = 2, /* S32, 0..2^bits - 1: ASYMMETRIC; 0 if left out                    */
-    QVIT_PARAMETER_SCALE2 = 3      /* F32, > 0: the second range of the twins                          */
+    QVIT_PARAMETER_SCALE = 1,      /* F32, > 0: every scheme                        */
+    QVIT_PARAMETER_ZERO_POINT = 2, /* S32, 0..2^bits - 1: ASYMMETRIC; 0 if left out */
+    QVIT_PARAMETER_SCALE2 = 3      /* F32, > 0: the second range of the twins       */
 };
 
-/* One array of parameters: `count` values of F32 or S32 at data. */
+/*
+ * One array of parameters: `count` values of F32 or S32 at data, dense and aligned to four bytes.
+ * In options the data is the caller's, read during the call; in answers it is the quantizer's.
+ */
 typedef struct qvit_parameter {
     qvit_parameter_key key;
     qvit_dtype dtype;
@@ -418,16 +640,29 @@ typedef struct qvit_parameter {
     const void *data;
 } qvit_parameter;
 
-/* Symmetric codes leave out the lowest one. 8-bit weights and right operands of products need it. */
+/*
+ * Symmetric codes leave out the lowest one. 8-bit weights and right operands of products need it:
+ * plans refuse the others. Below 8 bits they take both kinds, and the full range has one code more.
+ * Other schemes cannot be narrow.
+ */
 #define QVIT_QUANTIZER_NARROW (UINT32_C(1) << 0)
 
-/* A scheme with its parameters. Immutable. */
+/*
+ * A scheme with its parameters: everything that gives codes their meaning, and nothing of how they
+ * are computed. Solving makes them; a host makes its own to join several, or from numbers that it
+ * stored.
+ */
 typedef struct qvit_quantizer qvit_quantizer;
 
 /*
- *   bits         2..8
+ *   bits         2..8; no 0 for a default here
  *   flags        QVIT_QUANTIZER_*
  *   granularity  NULL: layer. Copied, like everything here.
+ *   parameters   parameter_count arrays, in any order: SCALE always, SCALE2 for the twins
+ *
+ * To store a quantizer: its scheme, bits, flags, parameter arrays, and the arguments of its
+ * granularity, which the host knows (a result's inputs are layer, or one column block a head; its
+ * weights layer, or one row block an output). Made again from these it encodes to the same bits.
  */
 typedef struct qvit_quantizer_options {
     size_t struct_size;
@@ -440,19 +675,26 @@ typedef struct qvit_quantizer_options {
 } qvit_quantizer_options;
 #define QVIT_QUANTIZER_OPTIONS_INIT                                                                \
     { sizeof(qvit_quantizer_options), QVIT_SCHEME_SYMMETRIC, 8, 0, NULL, NULL, 0 }
-QVIT_API void qvit_quantizer_options_init(qvit_quantizer_options *options);
+QVIT_API void qvit_quantizer_options_init(qvit_quantizer_options *options, size_t size);
 
 /*
- * Errors: ARGUMENT (unknown scheme, key or flag, bits outside 2..8, a key missing, twice or not of this
- * scheme), SHAPE (an array that does not have a value for each block), VALUE (a scale that is not
- * positive, finite and normal; a zero point outside the codes), NO_MEMORY.
+ * Makes a quantizer; the caller destroys it. Plans copy what they need of it. options must not be
+ * NULL. Any thread.
+ * Errors: ARGUMENT (unknown scheme, key or flag, bits outside 2..8, a key missing, twice or not of
+ * this scheme, an array of the wrong type), SHAPE (an array that does not have a value for each
+ * block), VALUE (a scale that is not positive, finite and normal; a zero point outside the codes),
+ * NO_MEMORY.
  */
 QVIT_API qvit_status qvit_quantizer_create(const qvit_engine *engine,
                                            const qvit_quantizer_options *options,
                                            qvit_quantizer **out, qvit_error *error);
 QVIT_API void qvit_quantizer_destroy(qvit_quantizer *quantizer);
 
-/* What it was made of. 0, or QVIT_DTYPE_NONE, for NULL. The code type is U8 or S8. */
+/*
+ * What it was made of. 0, or QVIT_DTYPE_NONE, for NULL. The code type is U8 or S8: what a port of a
+ * plan and a tensor of activations are given as dtype. Weights of up to 4 bits are S4 in results,
+ * so take their dtype from the tensor of codes. Any thread, never fail.
+ */
 QVIT_API qvit_scheme qvit_quantizer_scheme(const qvit_quantizer *quantizer);
 QVIT_API int32_t qvit_quantizer_bits(const qvit_quantizer *quantizer);
 QVIT_API uint32_t qvit_quantizer_flags(const qvit_quantizer *quantizer);
@@ -462,17 +704,27 @@ QVIT_API qvit_dtype qvit_quantizer_code_dtype(const qvit_quantizer *quantizer);
 QVIT_API const qvit_granularity *qvit_quantizer_granularity(const qvit_quantizer *quantizer);
 
 /*
- * Finds a parameter array; the data stays the quantizer's. Errors: ARGUMENT (NULL, or a key that this
- * quantizer does not have; *out is then all zero).
+ * Finds a parameter array; the data stays the quantizer's, valid as long, and must not be written.
+ * An ASYMMETRIC quantizer made without zero points has none: take 0. Any thread. Errors: ARGUMENT
+ * (NULL, or a key that this quantizer does not have; *out is then all zero).
  */
 QVIT_API qvit_status qvit_quantizer_parameter(const qvit_quantizer *quantizer, qvit_parameter_key key,
                                               qvit_parameter *out, qvit_error *error);
 
 /*
- * Numbers to codes (F32 to U8, S8, U4 or S4), codes to numbers, and numbers to the numbers that their
- * codes mean (F32 to F32; out may be the same memory). Same dims on both sides; any strides. Clear and
- * exact rather than fast: a qvit_quantize plan does the same with kernels and threads.
- * Errors: ARGUMENT, SHAPE (dims differ, or differ from the granularity's sizes), UNSUPPORTED (types).
+ * Numbers to codes (F32 to U8, S8, U4 or S4), codes to numbers, and numbers to the numbers that
+ * their codes mean (F32 to F32; out may be the same memory). Same dims on both sides; any strides,
+ * also the last one, except of U4 and S4. Clear and exact rather than fast: a qvit_quantize plan
+ * does the same with kernels and threads.
+ *
+ *   in, codes, out  rank and dims are those of the granularity as a matrix, any where it says
+ *                   QVIT_ANY
+ *
+ * Fake quantization is what to put into a float model to see what a quantizer costs, before any
+ * plan exists. Decoding does not check that codes lie inside the quantizer's bits; it computes what
+ * the formula says. Nothing is allocated, the calling thread does all of it, any number at once.
+ * Errors: ARGUMENT (also numbers that are not F32), SHAPE (dims differ, or differ from the
+ * granularity's sizes), UNSUPPORTED (a code type that cannot hold these codes).
  */
 QVIT_API qvit_status qvit_quantizer_encode(const qvit_quantizer *quantizer, const qvit_tensor *in,
                                            const qvit_tensor *codes, qvit_error *error);
@@ -482,30 +734,58 @@ QVIT_API qvit_status qvit_quantizer_fake(const qvit_quantizer *quantizer, const 
                                          const qvit_tensor *out, qvit_error *error);
 
 /*
- * One line about the quantizer, "asymmetric u8, 8 bits, layer, scale 0.0123, zero point 117". Writes at
- * most `size` bytes with the NUL and returns the length of the whole text, as snprintf does.
+ * One line about the quantizer, "asymmetric u8, 8 bits, 1 x 1 blocks, scale 0.0123, zero point
+ * 117"; of several blocks the numbers of the first. Writes at most `size` bytes with the NUL and
+ * returns the length of the whole text, as snprintf does: text NULL or size 0 only asks for the
+ * length. For people: the wording may change, and the decimal point is the locale's.
  */
 QVIT_API size_t qvit_quantizer_describe(const qvit_quantizer *quantizer, char *text, size_t size);
 
-/* ---- 9. Calibrator --------------------------------------------------------------------------------- */
+/* ---- 9. Calibrator --------------------------------------------------------------------------- */
 
 /*
- * Watches a float model at its multiplications and chooses the quantizers. The host adds the sites, in
- * any number of calls shows what flows through them, and solves, all or some of the sites, as often as
- * it likes. Belongs to one thread at a time; uses the engine's executor inside.
+ * Watches a float model at its multiplications and chooses the quantizers. The host adds the sites,
+ * in any number of calls shows what flows through them, and solves, all or some of the sites, as
+ * often as it likes. Belongs to one thread at a time; uses the engine's executor inside.
  *
- * What is kept. Over all rows: minima and maxima (whole and per channel) and histograms of integers.
- * Besides, a sample of whole rows for the search: those with the smallest hash(seed, site, sample, row),
- * as many as the memory cap allows. Nothing depends on the order in which rows come: any batches,
- * partial samples, thread counts and orders lead to the same results, byte for byte.
+ * What is kept. Over all rows: minima and maxima (whole and per channel) and histograms of
+ * integers. Besides, a sample of whole rows for the search: those with the smallest hash(seed,
+ * site, sample, row), as many as the memory cap allows. Nothing depends on the order in which rows
+ * come: any batches, partial samples, thread counts and orders lead to the same results, byte for
+ * byte.
+ *
+ * What depends on what. The recipes without a search use the whole statistics: seed and sample do
+ * not matter to them, and their results are those of every machine (with equalize, of every machine
+ * with the same pow()). Searches use the sample, and compare with products of floats (rule
+ * "Numbers"): on another instruction set two candidates of nearly equal score may change places.
+ *
+ * What it costs. Beside the sample: 40 KiB for the histogram of each operand that was seen, at
+ * matmul sites of each of its heads. A histogram has 64 bins to an octave from 2^-24 to 2^16
+ * for each sign. Observing runs on the calling thread alone; solving spreads its searches over the
+ * executor.
  */
 typedef struct qvit_calibrator qvit_calibrator;
 
 /*
- *   seed       of the hash that chooses the rows
- *   max_bytes  cap of the kept rows of all sites together; 0: 256 MiB. Every site gets the same share.
- *   max_rows   rows kept for a linear site, at most; 0: 1024. Of a matmul site's left operand the same
- *              number of rows is kept, and whole right operands.
+ *   seed       of the hash that chooses the rows: another one draws another sample of the same
+ *              rows. Site numbers are hashed too, so add sites in the same order to draw the same
+ *              sample.
+ *   max_bytes  cap of the kept rows of all sites together; 0: 1 GiB. Every site gets the same
+ *              share.
+ *   max_rows   rows kept for a linear site, at most; 0: 1024. Of a matmul site's left operand the
+ *              same number of rows is kept for each head, and whole right operands.
+ *
+ * share = max_bytes / number of sites, and then
+ *
+ *   linear site  min(max_rows, share / (8 inputs + 4 outputs + 40)) rows: room for input, quantized
+ *                input and gradient. Memory is taken only for the parts that really come.
+ *   matmul site  for each head min(16, share / heads / (4 (2 n k + r (2 k + n)))) right operands,
+ *                and with each r = max_rows / 16 (at least 1) left rows of the same sample and
+ *                head.
+ *
+ * The defaults suit models up to ViT-S/16. For a ViT-B/16, 74 sites, they leave 524 rows at fc2,
+ * 940 at qkv and 6 and 5 samples a head at Q K^T and P V; 2 GiB give 1024 rows everywhere.
+ * For minmax and percentile, which need no sample, max_rows 1 saves most of its memory.
  */
 typedef struct qvit_calibrator_options {
     size_t struct_size;
@@ -514,34 +794,56 @@ typedef struct qvit_calibrator_options {
     size_t max_rows;
 } qvit_calibrator_options;
 #define QVIT_CALIBRATOR_OPTIONS_INIT { sizeof(qvit_calibrator_options), 0, 0, 0 }
-QVIT_API void qvit_calibrator_options_init(qvit_calibrator_options *options);
+QVIT_API void qvit_calibrator_options_init(qvit_calibrator_options *options, size_t size);
 
-/* options NULL: all defaults. Errors: ARGUMENT, NO_MEMORY. */
+/*
+ * Makes a calibrator without sites; the caller destroys it. options NULL: all defaults. Any thread.
+ * Errors: ARGUMENT, NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_calibrator_create(const qvit_engine *engine,
                                             const qvit_calibrator_options *options,
                                             qvit_calibrator **out, qvit_error *error);
+
+/* Ends the borrowing of weights and biases. Results that were fetched live on. */
 QVIT_API void qvit_calibrator_destroy(qvit_calibrator *calibrator);
 
 /* What a site multiplies: activations by weights, or activations by activations (Q K^T, P V). */
 typedef int32_t qvit_site_type;
 enum { QVIT_SITE_LINEAR = 1, QVIT_SITE_MATMUL = 2 };
 
-/* Where a site's input comes from; recipes treat some kinds in their own way. */
+/*
+ * Where a site's input comes from; recipes treat some kinds in their own way. A linear site may be
+ * of any kind but SOFTMAX, a matmul site is GENERIC or SOFTMAX; UNSUPPORTED otherwise. What each
+ * decides, with default settings:
+ *
+ *   GENERIC     linear: U8 with a zero point. matmul: S8, a scale for each head
+ *   LAYER_NORM  U8 with a zero point; may be equalised without a tie, as the norm can apply it
+ *   SOFTMAX     U8 with zero point 0, one scale for all heads; a twin with twin=softmax
+ *   GELU        U8 with a zero point; S8 codes of a twin with twin=gelu
+ *   IMAGE       U8, scale 1, zero point 0, 8 bits whatever input_bits says; observed as U8 or F32
+ */
 typedef int32_t qvit_input_kind;
 enum {
     QVIT_INPUT_GENERIC = 0,
     QVIT_INPUT_LAYER_NORM = 1,
-    QVIT_INPUT_SOFTMAX = 2, /* in [0, 1]                                                              */
-    QVIT_INPUT_GELU = 3,    /* at least -0.17                                                         */
-    QVIT_INPUT_IMAGE = 4    /* whole numbers 0..255, which stay as they are: scale 1, 8 bits           */
+    QVIT_INPUT_SOFTMAX = 2, /* in [0, 1]                                                     */
+    QVIT_INPUT_GELU = 3,    /* at least -0.17                                                */
+    QVIT_INPUT_IMAGE = 4    /* whole numbers 0..255, which stay as they are: scale 1, 8 bits */
 };
 
 /*
- *   name    for messages and reports; copied, NULL: none
- *   weight  linear sites: F32 [outputs, inputs], borrowed until the calibrator is destroyed
- *   bias    linear sites: F32 [outputs], borrowed, or NULL
- *   heads   matmul sites: number of heads, each with scales of its own; 0: 1
+ *   name    for messages and reports; copied, at most 63 bytes of it; NULL: none
+ *   weight  linear sites: F32 [outputs, inputs], borrowed until the calibrator is destroyed: the
+ *           data, which must not change meanwhile, not the struct. Any strides
+ *   bias    linear sites: F32 [outputs], borrowed in the same way, or NULL (not a tensor without
+ *           data)
+ *   heads   matmul sites: number of heads, each with scales of its own; 0: 1. Linear sites: not
+ *           read
  *   second_transposed  matmul sites: the second operand is [.., n, k] (K of Q K^T), not [.., k, n]
+ *
+ * Matmul sites have neither weight nor bias (ARGUMENT); their k and n are those of the first
+ * observation that shows them. A convolution whose stride is its kernel, as a patch embedding, is a
+ * linear site over the pixels of a patch.
  */
 typedef struct qvit_site_options {
     size_t struct_size;
@@ -556,12 +858,14 @@ typedef struct qvit_site_options {
 } qvit_site_options;
 #define QVIT_SITE_OPTIONS_INIT                                                                     \
     { sizeof(qvit_site_options), NULL, QVIT_SITE_LINEAR, QVIT_INPUT_GENERIC, NULL, NULL, 1, 0, 0 }
-QVIT_API void qvit_site_options_init(qvit_site_options *options);
+QVIT_API void qvit_site_options_init(qvit_site_options *options, size_t size);
 
 /*
  * Adds a site; sites are numbered from 0 in the order in which they are added (*out, may be NULL).
- * Errors: STATE (something was observed already), SHAPE, VALUE (a weight is NaN or infinite), ARGUMENT,
- * NO_MEMORY.
+ * They belong to the calibrator and cannot be removed. Each one lessens the memory share of all.
+ * *out is not written on failure.
+ * Errors: STATE (something was observed already), SHAPE, VALUE (a weight or bias is NaN or
+ * infinite), ARGUMENT, UNSUPPORTED (an input kind that this type of site cannot have), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_calibrator_add_site(qvit_calibrator *calibrator,
                                               const qvit_site_options *options, size_t *out,
@@ -570,18 +874,26 @@ QVIT_API qvit_status qvit_calibrator_add_site(qvit_calibrator *calibrator,
 /*
  * What ties sites together:
  *
- *   INPUT     all read one tensor (a LayerNorm's output, read by several linear sites): they get the
- *             same input quantizer and the same input scale and shift
- *   PRODUCER  the first site's output, past its activation, is the second's input (fc1 to fc2, P V to
- *             proj): the second may be equalised per channel, and the first one's result carries as
- *             OUTPUT_SCALE and OUTPUT_SHIFT what its plan must apply
+ *   INPUT     all read one tensor (a LayerNorm's output, read by several linear sites): they get
+ *             the same input quantizer and the same input scale and shift
+ *   PRODUCER  the first site's output, past its activation, is the second's input (fc1 to fc2, P V
+ *             to proj): the second may be equalised per channel, and the first one's result carries
+ *             as OUTPUT_SCALE and OUTPUT_SHIFT what its plan must apply
+ *
+ * Without a PRODUCER tie solving never asks the first site for anything, and equalize leaves the
+ * second one alone unless its input comes from a layer norm, whose plan the host makes from the
+ * consumer's INPUT_SCALE. Do not tie where something else reads the same tensor unscaled.
  */
 typedef int32_t qvit_tie;
 enum { QVIT_TIE_INPUT = 1, QVIT_TIE_PRODUCER = 2 };
 
 /*
- * Ties `count` sites (>= 2; exactly 2 for PRODUCER). Errors: STATE (after observing), SHAPE (their
- * sizes do not fit), ARGUMENT (no such site, tied already, kinds that differ), NO_MEMORY.
+ * Ties `count` sites (>= 2; exactly 2 for PRODUCER, {producer, consumer}). INPUT ties take linear
+ * sites of one kind and one number of inputs, all of them in one call: a site can join one such tie
+ * only. A site has at most one producer and one consumer; the consumer is a linear site, the
+ * producer of either type. Each site keeps its own weights' scales, and is observed on its own.
+ * Errors: STATE (after observing), SHAPE (their sizes do not fit), ARGUMENT (no such site, the same
+ * one twice, tied already, kinds or types that differ).
  */
 QVIT_API qvit_status qvit_calibrator_tie(qvit_calibrator *calibrator, qvit_tie tie,
                                          const size_t *sites, size_t count, qvit_error *error);
@@ -604,6 +916,20 @@ QVIT_API qvit_status qvit_calibrator_tie(qvit_calibrator *calibrator, qvit_tie t
  * Any strides. The parts of a row may come in separate calls, in any order; each part of a row
  * comes once. Errors: SHAPE, VALUE (NaN or infinite), STATE (a part of a kept row came twice),
  * ARGUMENT, NO_MEMORY. Of a call that failed nothing is kept.
+ *
+ * How samples and rows are numbered. A sample is an image, a row a token of it. Numbers may have
+ * gaps, samples may have different numbers of rows, and a process that sees images 500..999 says
+ * first_sample 500; first_row plus the rows stays below 2^31. Batches that all say first_sample 0
+ * are the mistake to avoid: they give STATE as soon as a row is among the kept, but a row that is
+ * not kept is not remembered, and counts in the statistics as often as it comes. A linear input of
+ * rank 2 makes every row a sample of its own.
+ *
+ *   first_row     is that of input, input_quantized and gradient; right operands are always whole
+ *   matmul sites  k and n are the same in all calls, so Q K^T and P V want one number of key tokens
+ *   gradient      kept where it comes, but no recipe of this version reads it: leave it out
+ *
+ * 32 images are what PTQ4ViT calibrates with; over 20 draws of them its authors report a standard
+ * deviation of less than 0.1 point of top-1.
  */
 typedef struct qvit_observation {
     size_t struct_size;
@@ -618,36 +944,79 @@ typedef struct qvit_observation {
 } qvit_observation;
 #define QVIT_OBSERVATION_INIT                                                                      \
     { sizeof(qvit_observation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
-QVIT_API void qvit_observation_init(qvit_observation *observation);
+QVIT_API void qvit_observation_init(qvit_observation *observation, size_t size);
 
+/*
+ * Takes in what one site saw; the tensors are read during the call. Call it for each site as the
+ * float model's pass goes by: nothing need be stored by the host. The first success closes the set
+ * of sites and ties. ARGUMENT also says that max_bytes leaves this site not a single row. No
+ * executor is used.
+ */
 QVIT_API qvit_status qvit_calibrator_observe(qvit_calibrator *calibrator,
                                              const qvit_observation *observation, qvit_error *error);
 
 /*
  * How to solve.
  *
- *   sites, site_count  which sites; NULL, 0: all. Tied sites must be solved together.
+ *   sites, site_count  which sites; NULL, 0: all. Sites tied by INPUT must be solved together
  *   recipe             one of qvit_recipe_name(); NULL: "minmax"
  *   weight_bits        2..8, of every weight; 0: 8
- *   input_bits         2..8, of every other operand; 0: 8
+ *   input_bits         2..8, of every other operand; 0: 8. IMAGE inputs stay at 8
  *   settings           setting_count texts "key=value" that change single choices of the recipe:
  *
  *       twin=none|softmax|gelu|softmax,gelu   twin quantizers for inputs of these kinds (none)
- *       input=asymmetric|symmetric            plain inputs of linear sites (asymmetric); the left operand
- *                                             of a matmul of GENERIC kind is always SYMMETRIC, so that
- *                                             Q, K and V can be one tensor
+ *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
+ *                                             (asymmetric); the left operand of a matmul of GENERIC
+ *                                             kind is always SYMMETRIC, so that Q, K and V can be
+ *                                             one tensor
  *       weights=row|layer                     a scale for each output or one for all (row)
- *       percentile=50..100                    of |x| kept by the percentile recipe (99.99)
- *       low=, high=, candidates=              grid of the searches: multiples of the max-based scale
- *                                             (0.5, 1.2, 100)
+ *       percentile=50..100                    per cent of the values that the percentile recipe
+ *                                             keeps (99.99)
+ *       low=, high=, candidates=              grid of the searches: multiples of the max-based
+ *                                             scale (0.5, 1.2, 100), both 0.001..10, 1..10000
  *       rounds=1..10                          alternations of weight and input search (1)
- *       equalize=0..1                         divide channel c of an input whose producer can apply it
- *                                             (INPUT_LAYER_NORM, or tied to its PRODUCER) by
- *                                             (range of c / mean range)^value, folded into weights (0)
+ *       equalize=0..1                         divide channel c of an input whose producer can apply
+ *                                             it (INPUT_LAYER_NORM, or tied to its PRODUCER) by
+ *                                             (range of c / mean range)^value, and multiply the
+ *                                             weights' column by as much (0)
  *
+ *                      Numbers are plain decimals, "0.5", in every locale; of a key that comes
+ *                      twice the last one counts; a key that the recipe does not use is accepted.
  *   use_quantized      nonzero: inputs are those behind the quantized prefix where observed
- *   progress           called between sites, and often enough to cancel soon, from the calling thread
- *                      with the share done in [0, 1]; nonzero cancels
+ *   progress           called between sites, and often enough to cancel soon, from the calling
+ *                      thread with the share done in [0, 1] and the name of the site, or of the
+ *                      first of its tie; nonzero cancels. Every site counts alike, whatever its
+ *                      size; a call that says 1 never comes. It must not call the calibrator
+ *   user               handed to progress
+ *
+ * The scales that a range gives, and that searches start from, with r = 2^(bits - 1) - 1/2 for
+ * symmetric codes, so that the largest value lies at the outer edge of the last one. A range of 0
+ * gives scale 1.
+ *
+ *   SYMMETRIC     scale = max|x| / r
+ *   ASYMMETRIC    scale = (max - min) / (2^bits - 1), zero_point = round(-min / scale), where
+ *                 min <= 0 <= max
+ *   TWIN_SOFTMAX  scale2 = 1 / (2^(bits - 1) - 1), scale = scale2 / 2^cut, cut 0..15. Not searched:
+ *                 the cut with the least squared error of the histogram
+ *   TWIN_GELU     scale = -min / 2^(bits - 1), scale2 = max / r, where min is -0.17 if nothing
+ *                 negative was seen. Searches move scale2 alone
+ *
+ * weights=row is the finer choice; it costs 4 bytes an output and no time, as the kernel multiplies
+ * every column by a factor of its own anyway. weights=layer is for comparisons with methods that
+ * are published that way.
+ *
+ * equalize is for inputs whose channels differ in range, as behind the layer norms of a ViT. To
+ * divide a channel where it is produced and to multiply the weights' column by as much changes
+ * nothing in exact arithmetic (SmoothQuant, arXiv 2211.10438, chooses the divisor from activations
+ * and weights; RepQ-ViT, arXiv 2212.08254, takes the whole difference out of layer norms, which is
+ * 1 here: all channels get one range). Divisors stay in 1/64..64; that of a channel of range 0 is
+ * 1. What the inputs gain the weights may lose, so values between are worth a try. Ranges are those
+ * of the values seen, with 0 in them; of an equalised input also in the percentile recipe.
+ *
+ * use_quantized fits to the float model's output what the site will really see: give the same rows
+ * as input and input_quantized (and second, second_quantized). Sites solved one after the other,
+ * each with the prefix that was already solved, is the host's loop: observe, solve with `sites`,
+ * run, repeat.
  */
 typedef struct qvit_solve_options {
     size_t struct_size;
@@ -664,7 +1033,7 @@ typedef struct qvit_solve_options {
 } qvit_solve_options;
 #define QVIT_SOLVE_OPTIONS_INIT                                                                    \
     { sizeof(qvit_solve_options), NULL, 0, NULL, 8, 8, NULL, 0, 0, 0, NULL, NULL }
-QVIT_API void qvit_solve_options_init(qvit_solve_options *options);
+QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
 
 /*
  * The recipes, by index from 0; NULL past the last. Static strings.
@@ -673,74 +1042,153 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options);
  *   percentile  the same of a percentile of the histogram
  *   mse         search for the scales with the least squared error of the site's output
  *   cosine      the same for the largest cosine similarity ("Base PTQ" of PTQ4ViT, after EasyQuant,
- *               arXiv 2006.16669): weight and input scale alternate, 100 candidates in [0.5, 1.2] x max
+ *               arXiv 2006.16669): weight and input scale alternate, 100 candidates each, from 0.5
+ *               to 1.2 times the scale that the largest values give
+ *
+ * minmax is what to begin with: it needs no sample and costs one pass over the weights. percentile
+ * lets go of outliers of activations: with input=symmetric it keeps that share of the |x|,
+ * otherwise the rest is cut off at each of the two ends; weights keep their largest value.
+ *
+ * The searches try factor low + i (high - low) / candidates for i from 0: `high` itself is never
+ * tried, and of equal scores the first wins. First the scales of the right operand (all rows of a
+ * weight at once, each judged by its own output over the kept rows), then those of the left one
+ * (judged by all outputs, row by row; of an INPUT tie by all its sites); TWIN_SOFTMAX tries its 16
+ * cuts instead, IMAGE nothing. Candidates are encoded and multiplied by the kernels that will run,
+ * before bias, activation and residual, and compared with the float product of the same rows.
+ *
+ * So a linear site costs 2 x rounds x candidates x rows x inputs x outputs multiplications of
+ * codes, and a matmul site the same for each kept right operand. At the defaults a layer of 768 x
+ * 3072 with 1024 rows takes 4.8e11 of them. Solving needs, for one tie at a time, a float copy of
+ * weights, rows and target, and for each worker about inputs x (rows + 2 outputs) bytes.
  */
 QVIT_API const char *qvit_recipe_name(size_t index);
 
 /*
- * Solves: afterwards qvit_calibrator_result gives each solved site's result. Solving again replaces it.
- * options NULL: all defaults. Errors: STATE (a site of which nothing was observed), ARGUMENT (unknown
- * recipe or setting), CANCELLED (sites finished before stay solved), UNSUPPORTED, NO_MEMORY, EXECUTOR.
+ * Solves: afterwards qvit_calibrator_result gives each solved site's result. Solving again, with
+ * the same observations or with more, replaces it; results that were fetched before stay as they
+ * are. options NULL: all defaults. Sites are solved by rising number, tied ones with the first of
+ * their tie; whatever the error, those finished before it stay solved, and the site at which it
+ * happened keeps its old result.
+ *
+ * Errors: STATE (a site of which nothing was observed, of a matmul both operands, or of which a
+ * search has no row with all its parts), ARGUMENT (unknown recipe or setting, no such site, a part
+ * of a tie left out), CANCELLED, VALUE (a scale that is too small or too large for a float),
+ * UNSUPPORTED, NO_MEMORY, EXECUTOR. An IMAGE site needs no observation unless it is searched.
  */
 QVIT_API qvit_status qvit_calibrator_solve(qvit_calibrator *calibrator,
                                            const qvit_solve_options *options, qvit_error *error);
 
 /*
- * What solving found for one site. Immutable, and independent of the calibrator, which may be destroyed
- * first (the engine may not).
+ * What solving found for one site. Immutable, and independent of the calibrator, which may be
+ * destroyed first (the engine may not).
  */
 typedef struct qvit_result qvit_result;
 
-/* A new handle on the last result of a site; the caller destroys it. Errors: STATE (not solved). */
+/*
+ * A new handle on the last result of a site, a copy that later solving does not touch; the caller
+ * destroys it. The OUTPUT_ parts are those that the consumer's last result asks for: fetch a
+ * producer and its consumer together, after both are solved, and make their plans from that pair.
+ * Errors: STATE (not solved), ARGUMENT (no such site), NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_calibrator_result(const qvit_calibrator *calibrator, size_t site,
                                             qvit_result **out, qvit_error *error);
+
+/* Its quantizers and the views of its tensors end with it. Plans made from them do not. */
 QVIT_API void qvit_result_destroy(qvit_result *result);
 
-/* The parts of a result. */
+/*
+ * The parts of a result. A matmul site has INPUT and SECOND, and OUTPUT_ parts if it is a producer.
+ * In version 0.1 BIAS is the site's bias unchanged, and no recipe shifts or reorders: SHIFT and
+ * ORDER are absent, and the SCALE parts there only where equalize was at work. A host that hands on
+ * what is there, as examples/vit does, is ready for more; one that cannot reorder should refuse an
+ * ORDER that is present. New versions bring new keys.
+ */
 typedef int32_t qvit_result_key;
 enum {
-    QVIT_RESULT_INPUT = 1,        /* quantizer of the (left) input                                     */
-    QVIT_RESULT_SECOND = 2,       /* quantizer of the weights, or of the right operand                 */
-    QVIT_RESULT_WEIGHT_CODES = 3, /* S8, or S4 for 4 bits and less: [outputs, inputs]                  */
-    QVIT_RESULT_BIAS = 4,         /* F32 [outputs]: the bias, with all corrections; may be absent       */
-    QVIT_RESULT_INPUT_SCALE = 5,  /* F32 [inputs]: the producer of the input writes                    */
-    QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0             */
-    QVIT_RESULT_OUTPUT_SCALE = 7, /* F32 [outputs]: the same for the consumer that is tied to          */
-    QVIT_RESULT_OUTPUT_SHIFT = 8, /*     this site's output; absent: 1 and 0                           */
-    QVIT_RESULT_INPUT_ORDER = 9,  /* S32 [inputs]: order in which the codes' columns stand, and in     */
-    QVIT_RESULT_OUTPUT_ORDER = 10 /*     which the producer writes; absent: as given                   */
+    QVIT_RESULT_INPUT = 1,        /* quantizer of the (left) input                               */
+    QVIT_RESULT_SECOND = 2,       /* quantizer of the weights, or of the right operand           */
+    QVIT_RESULT_WEIGHT_CODES = 3, /* S8, or S4 for 4 bits and less: [outputs, inputs]            */
+    QVIT_RESULT_BIAS = 4,         /* F32 [outputs]: bias with all corrections; may be absent     */
+    QVIT_RESULT_INPUT_SCALE = 5,  /* F32 [inputs]: the producer of the input writes              */
+    QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0       */
+    QVIT_RESULT_OUTPUT_SCALE = 7, /* F32 [outputs]: the same for the consumer that is tied to    */
+    QVIT_RESULT_OUTPUT_SHIFT = 8, /*     this site's output; absent: 1 and 0                     */
+    QVIT_RESULT_INPUT_ORDER = 9,  /* S32 [inputs]: order in which the codes' columns stand,      */
+    QVIT_RESULT_OUTPUT_ORDER = 10 /*     and in which the producer writes; absent: as given      */
 };
 
-/* The quantizer under a key (INPUT, SECOND), owned by the result. NULL: no such thing. */
+/*
+ * The quantizer under a key (INPUT, SECOND), owned by the result and valid as long. NULL: no such
+ * thing. SECOND of weights has rows x cols = outputs x inputs; of matmuls, and INPUT of Q K^T, one
+ * column block a head (layer if there is one head). It is what encode and fake take to simulate the
+ * layer in floats.
+ */
 QVIT_API const qvit_quantizer *qvit_result_quantizer(const qvit_result *result, qvit_result_key key);
 
 /*
- * The tensor under a key: a view of the result's memory. A part that is absent gives QVIT_OK with
- * data NULL. Errors: ARGUMENT (NULL, or not a key of a tensor).
+ * The tensor under a key: a dense view of the result's memory, not to be written, valid as long as
+ * the result. A part that is absent gives QVIT_OK with data NULL; options want NULL for it, not
+ * this tensor: bias.data ? &bias : NULL. Any thread. Errors: ARGUMENT (NULL, or not a key of a
+ * tensor).
  */
 QVIT_API qvit_status qvit_result_tensor(const qvit_result *result, qvit_result_key key,
                                         qvit_tensor *out, qvit_error *error);
 
 /*
- * Bytes to store the weights of this site: codes at their width, and their scales. 0 for matmul sites.
+ * Bytes to store the weights of this site: codes at their width, and their scales. 0 for matmul
+ * sites. Codes of 3, 5, 6 and 7 bits count as packed without gaps, which no tensor here does; the
+ * biases are not in it. For the memory at run time see qvit_plan_packed_bytes.
  */
 QVIT_API size_t qvit_result_weight_bytes(const qvit_result *result);
 
-/* ---- 10. Plans ------------------------------------------------------------------------------------- */
+/* ---- 10. Plans ------------------------------------------------------------------------------- */
 
 /*
  * One operation, ready to run: operands packed, kernels chosen. Made from codes, quantizers and
- * biases; a plan never quantizes weights. Everything given at creation is copied. Immutable: any number
- * of threads may run one plan at once, each with its own workspace and output. Running allocates
- * nothing. Outputs must not overlap inputs, except a residual that is the output itself.
+ * biases; a plan never quantizes weights. Everything given at creation is copied. Immutable: any
+ * number of threads may run one plan at once, each with its own workspace and output. Running
+ * allocates nothing. Outputs must not overlap inputs, except a residual that is the output itself.
+ *
+ * Arithmetic. Products of codes are summed exactly in int32; a plan, or a run, whose sums could
+ * overflow is refused. What follows is float32, one rounding for each operation that is written, in
+ * that order, with no fused multiply-add. What is written "folded" was multiplied out when the plan
+ * was made, so that a run does less; the formulas show where the roundings fall. An output port,
+ * with the output_scale s and output_shift z of a column (1 and 0 if absent), does
+ *
+ *     mul = 1 / (s * scale), add = zero_point - z * mul       (F32: scale 1, zero_point 0)
+ *     t * mul + add                                           (F32 without s and z: t as it is)
+ *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
+ *
+ * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins), plus
+ * the zero point (S8: 128), times the sum of |weight codes|, must stay below 2^31. No layer of up
+ * to 33155 inputs is ever refused. Activations have no known codes: for them 128 stands for each
+ * right code, and k may be 43804 for S8 at the left, 65793 for U8 with zero point 0, 131071 for
+ * 8-bit twins.
+ *
+ * Codes of activations are not checked against their quantizer's bits while running; plans write
+ * only codes that lie inside. 4-bit weights save memory in a file but not in a plan, which keeps
+ * every weight in a byte.
+ *
+ * Workspace. Size and content belong to the call: no plan leaves anything in it, so one block of
+ * the largest size serves any number of plans that run one after the other. Two runs at once need
+ * two. Each worker of the engine has its own equal part, so sizes are multiples of
+ * qvit_engine_workers. A larger one than needed is fine; size 0 needs none, and NULL will do. It
+ * depends on the engine's kernels: ask the plan, do not store the number.
  */
 typedef struct qvit_plan qvit_plan;
+
+/* Frees a plan of any operation. No run may be going on with it. */
 QVIT_API void qvit_plan_destroy(qvit_plan *plan);
 
 /*
- * What a plan's operand or output is made of: an element type, and the quantizer that gives codes their
- * meaning, or NULL for floats. dtype QVIT_DTYPE_NONE: no such operand. The types must be those of the
- * quantizer (its code type, or U4 and S4 for up to 4 bits of weights).
+ * What a plan's operand or output is made of: an element type, and the quantizer that gives codes
+ * their meaning, or NULL for floats. dtype QVIT_DTYPE_NONE: no such operand. The types must be
+ * those of the quantizer (its code type, or U4 and S4 for up to 4 bits of weights). The plan copies
+ * the numbers; the quantizer is only read while the plan is made.
+ *
+ *     floats        {QVIT_DTYPE_F32, 0, NULL}
+ *     codes         {qvit_quantizer_code_dtype(q), 0, q}
+ *     bare sums     {QVIT_DTYPE_S32, 0, NULL}
  */
 typedef struct qvit_port {
     qvit_dtype dtype;
@@ -748,22 +1196,41 @@ typedef struct qvit_port {
     const qvit_quantizer *quantizer;
 } qvit_port;
 
-/* What is applied to a linear plan's sums. GELU is x Phi(x), within 1.3e-6. */
+/*
+ * What is applied to a linear plan's sums. GELU is x Phi(x) with the error function, not the
+ * formula with tanh; by 32 cubics, within 1.3e-6 of the exact value everywhere.
+ */
 typedef int32_t qvit_activation;
 enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
 
 /*
  * Linear: out = encode((activation(in * W^T + bias) + residual - output_shift) / output_scale).
  *
+ *     codes   t = sum((a - zero_point) * w) * (input scale * weight scale) + bias
+ *     twins   t = (low sum * (scale * weight scale) + high sum * (scale2 * weight scale)) + bias
+ *     floats  t = sum(a * w) + bias          (in rising order of inputs; may be fused)
+ *     then    t = GELU(t), if asked for
+ *             t = t + residual               (codes: (code - zero_point) * scale)
+ *             the output port, as above; TWIN_GELU divides by scale where t < 0, else by scale2
+ *
+ * For codes with neither GELU nor residual nor TWIN_GELU output, the output port is folded into the
+ * scales and the bias: t = sum * (scales * mul) + (bias * mul + add). Parts that are absent are
+ * left out; a bias that is absent is 0.
+ *
  *   input     codes of a layer quantizer of any scheme; or F32 with weights F32 (a float layer, in
  *             float32, outside the promise of equal bits)
  *   weight    S8 or S4 codes, SYMMETRIC, granularity layer or row blocks (8 bits: NARROW); or F32
- *   weights   the codes, or floats: [outputs, inputs]
+ *   weights   the codes, or floats: [outputs, inputs], any strides (S4: rows dense)
  *   bias      F32 [outputs] or NULL
- *   residual  F32, or codes of a uniform layer quantizer; same sizes as the output
- *   output    codes (uniform or TWIN_GELU; granularity over columns), F32, or S32: the bare integer sums
- *             (input zero point taken off) of plain inputs, without anything that follows
- *   output_scale, output_shift  F32 [outputs] or NULL: a result's OUTPUT_ or the consumer's INPUT_
+ *   residual  F32, or codes of a uniform layer quantizer; same sizes as the output; NONE: none
+ *   output    codes (uniform or TWIN_GELU; granularity over columns), F32, or S32: the bare integer
+ *             sums (input zero point taken off) of plain inputs, without anything that follows
+ *   output_scale, output_shift  F32 [outputs] or NULL: a result's OUTPUT_ or the consumer's INPUT_.
+ *             Scales are positive. They work on F32 outputs too; a twin output cannot be shifted
+ *
+ * From a result: input and weight are its INPUT and SECOND, weights its WEIGHT_CODES (whose dtype
+ * is the weight's), bias its BIAS. A float layer is the same call with the F32 ports and the float
+ * weights, and is how to run the model that is calibrated.
  */
 typedef struct qvit_linear_options {
     size_t struct_size;
@@ -780,21 +1247,29 @@ typedef struct qvit_linear_options {
         sizeof(qvit_linear_options), {0, 0, NULL}, {0, 0, NULL}, {0, 0, NULL}, {0, 0, NULL}, NULL, \
             NULL, QVIT_ACTIVATION_NONE, 0, NULL, NULL                                              \
     }
-QVIT_API void qvit_linear_options_init(qvit_linear_options *options);
+QVIT_API void qvit_linear_options_init(qvit_linear_options *options, size_t size);
 
 /*
- * Errors: ARGUMENT, SHAPE, UNSUPPORTED (ports that this version cannot join; a layer whose int32 sums
- * could overflow), VALUE (weights, bias or scales that are not finite; codes outside their width),
- * NO_MEMORY.
+ * Makes a linear plan; the caller destroys it. Packs the weights for the engine's kernel and reads
+ * all vectors; nothing of what was given is needed afterwards, but the engine. Any thread.
+ * Errors: ARGUMENT (also a code type that is not its quantizer's), SHAPE, UNSUPPORTED (ports that
+ * this version cannot join; a layer whose int32 sums could overflow), VALUE (weights, bias or
+ * scales that are not finite, also after multiplying them together; scales that are not positive;
+ * codes outside their width), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_linear_create(const qvit_engine *engine, const qvit_linear_options *options,
                                         qvit_plan **out, qvit_error *error);
 
 /*
  *   input     [.., inputs], any leading dimensions and strides, rank 1..QVIT_MAX_RANK
- *   residual  as the output; NULL exactly if the plan has none
- *   output    [.., outputs], leading dimensions as the input's
+ *   residual  as the output, with strides of its own; NULL exactly if the plan has none
+ *   output    [.., outputs], leading dimensions as the input's, and so the rank
  *   workspace workspace_size bytes, aligned to QVIT_ALIGNMENT; used during the call only
+ *
+ * In place: give one tensor as residual and output, with the plan's residual and output of one
+ * type. A residual that overlaps the output in any other way is a mistake that is not found. Rows
+ * that lie evenly in all three tensors are worked on as one matrix; [n, t, c] views with gaps
+ * between the samples work as well, sample by sample.
  */
 typedef struct qvit_linear_args {
     size_t struct_size;
@@ -805,25 +1280,45 @@ typedef struct qvit_linear_args {
     size_t workspace_size;
 } qvit_linear_args;
 #define QVIT_LINEAR_ARGS_INIT { sizeof(qvit_linear_args), NULL, NULL, NULL, NULL, 0 }
-QVIT_API void qvit_linear_args_init(qvit_linear_args *args);
+QVIT_API void qvit_linear_args_init(qvit_linear_args *args, size_t size);
 
-/* Bytes of workspace for up to `rows` rows in one run. 0 for NULL; SIZE_MAX if it does not fit. */
+/*
+ * Bytes of workspace for up to `rows` rows in one run, all leading dimensions multiplied. 0 for
+ * NULL and for a plan of another operation; SIZE_MAX if it does not fit. In this version it holds,
+ * for each worker, one tile of rows in the kernel's form, so it does not grow with rows, and is 0
+ * where the kernel reads the caller's codes or floats in place. Any thread.
+ */
 QVIT_API size_t qvit_linear_workspace_size(const qvit_plan *plan, size_t rows);
 
-/* Errors: ARGUMENT, SHAPE, EXECUTOR. A NaN in a float residual gives the lowest code, or NaN. */
+/*
+ * Runs a linear plan. Rows and columns are shared out among the workers. Any thread, any number at
+ * once with workspaces and outputs of their own. Errors: ARGUMENT (also a residual too many or
+ * missing, a workspace too small), SHAPE, EXECUTOR. A NaN in a float residual gives the lowest
+ * code, or NaN.
+ */
 QVIT_API qvit_status qvit_linear_run(const qvit_plan *plan, const qvit_linear_args *args,
                                      qvit_error *error);
 
 /*
- * Matmul: out = encode(scale * left * right), head by head, both operands activations.
+ * Matmul: out = encode(scale * left * right), head by head, both operands activations. For hosts
+ * whose attention is not the one below, and for comparing its two products on their own.
  *
- *   left      codes of any scheme, layer or one column block for each head (heads blocks over heads * k
- *             columns); or F32 with right F32
+ *     codes   t = sum * ((left scale * right scale * scale) * (1 / output scale)) + zero_point
+ *     twins   t = (low sum * (..) + high sum * (.. with scale2)) + zero_point
+ *     floats  t = sum * (scale * (1 / output scale)) + zero_point
+ *     S32     the sum: `scale` is not applied
+ *
+ * F32 outputs have output scale 1 and zero_point 0; the products in brackets are folded.
+ *
+ *   left      codes of any scheme, layer or one column block for each head (heads blocks over
+ *             heads * k columns); or F32 with right F32
  *   right     SYMMETRIC S8 codes (8 bits: NARROW), layer or one column block for each head; or F32
  *   output    F32, S32 (bare sums, plain left), or codes, uniform, layer or one block for each head
  *   heads     0: 1
  *   right_transposed  nonzero: right is [.., n, k], else [.., k, n]
- *   scale     a factor, as d^-1/2 of attention scores; 0: 1
+ *   scale     a factor, as d^-1/2 of attention scores; 0: 1; may be negative
+ *
+ * All heads of a U8 left operand have the same zero point. Blocks of heads are equal and in order.
  */
 typedef struct qvit_matmul_options {
     size_t struct_size;
@@ -834,7 +1329,14 @@ typedef struct qvit_matmul_options {
 } qvit_matmul_options;
 #define QVIT_MATMUL_OPTIONS_INIT                                                                   \
     { sizeof(qvit_matmul_options), {0, 0, NULL}, {0, 0, NULL}, {0, 0, NULL}, 1, 0, 1.0f }
-QVIT_API void qvit_matmul_options_init(qvit_matmul_options *options);
+QVIT_API void qvit_matmul_options_init(qvit_matmul_options *options, size_t size);
+
+/*
+ * Makes a matmul plan; the caller destroys it. It holds no operand, only numbers for each head. Any
+ * thread. Errors: ARGUMENT, SHAPE (a granularity that is neither layer nor one block for each
+ * head), UNSUPPORTED (ports that cannot be joined: codes with floats, U4 and S4, twins at the right
+ * or at the output), VALUE (a scale that is not finite, also after multiplying), NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_options *options,
                                         qvit_plan **out, qvit_error *error);
 
@@ -842,6 +1344,10 @@ QVIT_API qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_ma
  *   left    [batch, heads, m, k], any strides but the last (1); rank 4
  *   right   [batch, heads, n, k] or [batch, heads, k, n]
  *   output  [batch, heads, m, n]
+ *
+ * heads is the plan's; batch, m, n and k may differ from run to run. One right operand for all
+ * samples: a batch stride of 0. The right operand is packed in the workspace, once for each sample
+ * and head, and once for each share of rows where there are fewer of those than workers could use.
  */
 typedef struct qvit_matmul_args {
     size_t struct_size;
@@ -852,26 +1358,54 @@ typedef struct qvit_matmul_args {
     size_t workspace_size;
 } qvit_matmul_args;
 #define QVIT_MATMUL_ARGS_INIT { sizeof(qvit_matmul_args), NULL, NULL, NULL, NULL, 0 }
-QVIT_API void qvit_matmul_args_init(qvit_matmul_args *args);
+QVIT_API void qvit_matmul_args_init(qvit_matmul_args *args, size_t size);
 
-/* Workspace for products of up to m x k by k x n, any batch. Errors of run: as linear; UNSUPPORTED if
- * k is so long that int32 sums could overflow. */
+/*
+ * Workspace for products of up to m x k by k x n, any batch, in bytes; 0 for NULL, for a plan of
+ * another operation and for sizes of 0, SIZE_MAX if it does not fit. Grows with n x k: each worker
+ * packs one right operand at a time.
+ */
 QVIT_API size_t qvit_matmul_workspace_size(const qvit_plan *plan, size_t m, size_t n, size_t k);
+
+/*
+ * Runs a matmul plan. Pairs of sample and head, if they are few also their rows, are shared out
+ * among the workers. Any thread. Errors: as linear; UNSUPPORTED if k is so long that int32 sums
+ * could overflow.
+ */
 QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_args *args,
                                      qvit_error *error);
 
 /*
- * Attention: out = encode(softmax(score_scale * Q K^T + bias + mask) V), for each head, from codes to
- * codes in one call; scores and probabilities never leave the processor's caches.
+ * Attention: out = encode(softmax(score_scale * Q K^T + bias + mask) V), for each head, from codes
+ * to codes in one call; scores and probabilities never leave the processor's caches.
  *
  *   query        uniform codes; layer, or one column block for each head
  *   key, value   SYMMETRIC S8 codes (8 bits: NARROW); layer, or one column block for each head
- *   probability  what the softmax writes and V is multiplied by: layer, ASYMMETRIC with zero point 0,
- *                SYMMETRIC or TWIN_SOFTMAX
+ *   probability  what the softmax writes and V is multiplied by: layer, ASYMMETRIC with zero point
+ *                0, SYMMETRIC or TWIN_SOFTMAX
  *   output       F32 or uniform codes; granularity over the heads * head_dim columns
- *   output_scale, output_shift  F32 [heads * head_dim] or NULL
+ *   output_scale, output_shift  F32 [heads * head_dim] or NULL: the OUTPUT_ parts of P V's result
+ *   heads, head_dim  both must be set
+ *   score_scale  what Q K^T is multiplied by; 0: head_dim^-1/2, the usual attention
  *
- * Or everything F32, without quantizers: a float attention, outside the promise of equal bits.
+ * Or query, key, value and probability F32, without quantizers: a float attention, outside the
+ * promise of equal bits.
+ *
+ * Over codes, row by row:
+ *
+ *     s = sum of Q K * (query scale * key scale * score_scale)   folded; + bias, + mask, if given
+ *     e = exp(s - the largest s of the row)                      within 8.1e-8; 0 below -86
+ *     S = sum of e                                               16 partial sums, then a tree
+ *     P = round(clamp(e * ((1 / probability scale) / S), 0, highest code))
+ *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2
+ *     t = sum of P V * (probability scale * value scale)         twin: low + high, as in linear
+ *     the output port, folded into these scales and an added constant
+ *
+ * Codes are made from e itself, not from a rounded probability. Over floats P is e * (1 / S).
+ * A uniform probability quantizer whose range ends below 1 saturates above it. A score that is NaN
+ * counts as masked; one of +infinity makes its row 0. All
+ * heads of a U8 query have one zero point. Columns of a head in an output quantizer may have scales
+ * of their own.
  */
 typedef struct qvit_attention_options {
     size_t struct_size;
@@ -885,9 +1419,17 @@ typedef struct qvit_attention_options {
 #define QVIT_ATTENTION_OPTIONS_INIT                                                                \
     {                                                                                              \
         sizeof(qvit_attention_options), {0, 0, NULL}, {0, 0, NULL}, {0, 0, NULL}, {0, 0, NULL},    \
-            {0, 0, NULL}, 1, 0, 1.0f, 0, NULL, NULL                                                \
+            {0, 0, NULL}, 1, 0, 0, 0, NULL, NULL                                                   \
     }
-QVIT_API void qvit_attention_options_init(qvit_attention_options *options);
+QVIT_API void qvit_attention_options_init(qvit_attention_options *options, size_t size);
+
+/*
+ * Makes an attention plan; the caller destroys it. Any thread. Errors: ARGUMENT, SHAPE (no heads,
+ * no head_dim, granularities that do not fit them), UNSUPPORTED (some ports codes and some F32;
+ * twins but at the probability; S32, U4 and S4; a head_dim whose sums could overflow), VALUE (a
+ * scale that is not finite, also after multiplying, or an output_scale that is not positive),
+ * NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_attention_create(const qvit_engine *engine,
                                            const qvit_attention_options *options, qvit_plan **out,
                                            qvit_error *error);
@@ -899,10 +1441,21 @@ QVIT_API qvit_status qvit_attention_create(const qvit_engine *engine,
  *   bias, mask      F32 [batch or 1, heads or 1, query tokens, key tokens] or NULL: added to the
  *                   scores, bias first. -infinity masks; a row that is all masked gives 0.
  *   query_rows      NULL, or S32 [batch, query tokens]: windows. Query and output then are
- *                   [1, all rows, heads, head_dim], and token t of window b is row query_rows[b][t] of
- *                   both. key_rows likewise for key and value.
- *   scores, probabilities  NULL, or F32 [batch, heads, query tokens, key tokens]: float plans only; also
- *                   written: the scores Q K^T before scale, bias and mask, and the softmax
+ *                   [1, all rows, heads, head_dim], and token t of window b is row query_rows[b][t]
+ *                   of both. key_rows likewise for key and value.
+ *   scores, probabilities  NULL, or F32 [batch, heads, query tokens, key tokens]: float plans only;
+ *                   also written: the scores Q K^T before scale, bias and mask, and the softmax.
+ *                   This is how a calibrating host gets the input of P V
+ *
+ * A joint [n, t, 3 c] tensor gives three views {n, t, h, d} with strides {3 t c, 3 c, d, 1} that
+ * start at columns 0, c and 2 c; the output as {n, t, h, d} with strides {t c, c, d, 1} is the
+ * tensor [n, t, c] that proj reads. Nothing is moved. Batch, and both numbers of tokens, may differ
+ * from run to run.
+ *
+ * Windows, as Swin has them, need no copies either: query_rows and key_rows name the tokens of
+ * each, for shifted windows too (with a mask). A row that no window names is not written; one that
+ * two windows name as query would be written by both, which is a mistake that is not found. Keys
+ * may be shared. Without key_rows, key and value have as many samples as there are windows.
  */
 typedef struct qvit_attention_args {
     size_t struct_size;
@@ -924,21 +1477,41 @@ typedef struct qvit_attention_args {
         sizeof(qvit_attention_args), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,   \
             NULL, 0                                                                                \
     }
-QVIT_API void qvit_attention_args_init(qvit_attention_args *args);
+QVIT_API void qvit_attention_args_init(qvit_attention_args *args, size_t size);
 
-/* Workspace for up to these token counts, any batch. Errors of run: as linear; VALUE (a row index
- * outside the tensor). */
+/*
+ * Workspace for up to these token counts, any batch, in bytes; with row indices the tokens of a
+ * window. 0 for NULL, for a plan of another operation and for counts of 0; SIZE_MAX if it does not
+ * fit. Grows with key_tokens x head_dim and not with query_tokens: each worker packs one head's
+ * keys and values, and holds the scores of one tile of queries.
+ */
 QVIT_API size_t qvit_attention_workspace_size(const qvit_plan *plan, size_t query_tokens,
                                               size_t key_tokens);
+
+/*
+ * Runs an attention plan. Work is shared out as in matmul. Any thread. Errors: as linear; VALUE (a
+ * row index outside the tensor); UNSUPPORTED (so many key tokens that int32 sums could overflow;
+ * scores or probabilities asked of a plan over codes).
+ */
 QVIT_API qvit_status qvit_attention_run(const qvit_plan *plan, const qvit_attention_args *args,
                                         qvit_error *error);
 
 /*
- * Layer normalisation: out = encode((LN(in) - output_shift) / output_scale), LN over the last dimension
- * with gamma and beta (F32 [channels]) and eps added to the variance.
+ * Layer normalisation: out = encode((LN(in) - output_shift) / output_scale), LN over the last
+ * dimension with gamma and beta (F32 [channels]) and eps added to the variance.
  *
+ *     mean = sum(x) / channels, d = x - mean             16 interleaved partial sums, then a tree
+ *     r = 1 / sqrt(sum(d * d) / channels + eps)          exact division and root, biased variance
+ *     t = (d * r) * (gamma * mul) + (beta * mul + add)   folded; F32 without scales: gamma, beta
+ *
+ *   gamma, beta  both needed; their length is the number of channels
+ *   eps     1e-6 from the _INIT macro, as timm's ViT and DeiT have it (PyTorch's default is 1e-5);
+ *           0 is 0
  *   output  F32, or codes: uniform, granularity over columns
  *   output_scale, output_shift  F32 [channels] or NULL: the consumer's INPUT_SCALE and INPUT_SHIFT
+ *
+ * A row with a NaN or an infinity becomes NaN, or the lowest code, in every column, and so does one
+ * of variance 0 with eps 0. One norm that several layers read has one output: tie them by INPUT.
  */
 typedef struct qvit_layer_norm_options {
     size_t struct_size;
@@ -952,7 +1525,14 @@ typedef struct qvit_layer_norm_options {
 } qvit_layer_norm_options;
 #define QVIT_LAYER_NORM_OPTIONS_INIT                                                               \
     { sizeof(qvit_layer_norm_options), NULL, NULL, 1e-6f, 0, {0, 0, NULL}, NULL, NULL }
-QVIT_API void qvit_layer_norm_options_init(qvit_layer_norm_options *options);
+QVIT_API void qvit_layer_norm_options_init(qvit_layer_norm_options *options, size_t size);
+
+/*
+ * Makes a layer norm plan; the caller destroys it. gamma and beta are copied. Any thread. Errors:
+ * ARGUMENT, SHAPE (vectors of unequal length, a granularity that does not fit), UNSUPPORTED (twin
+ * or 4-bit output), VALUE (gamma, beta or scales that are not finite, also after multiplying; an
+ * output_scale that is not positive; a negative eps), NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_layer_norm_create(const qvit_engine *engine,
                                             const qvit_layer_norm_options *options, qvit_plan **out,
                                             qvit_error *error);
@@ -960,49 +1540,71 @@ QVIT_API qvit_status qvit_layer_norm_create(const qvit_engine *engine,
 /*
  * Quantize: out = encode(in), what qvit_quantizer_encode does, with kernels and threads.
  *
- *   output  codes of any scheme; granularity over columns, or QVIT_ANY
+ *   output  codes of any scheme, a byte each; granularity over columns, or QVIT_ANY
+ *
+ * For where no other plan can write the codes: the input of the first layer if it is no image, or a
+ * tensor that the host computes itself. It has no output_scale: divide first, or use a layer norm.
  */
 typedef struct qvit_quantize_options {
     size_t struct_size;
     qvit_port output;
 } qvit_quantize_options;
 #define QVIT_QUANTIZE_OPTIONS_INIT { sizeof(qvit_quantize_options), {0, 0, NULL} }
-QVIT_API void qvit_quantize_options_init(qvit_quantize_options *options);
+QVIT_API void qvit_quantize_options_init(qvit_quantize_options *options, size_t size);
+
+/*
+ * Makes a quantize plan; the caller destroys it. Any thread. Errors: ARGUMENT (also no quantizer),
+ * UNSUPPORTED (U4 and S4; a granularity that knows its rows), NO_MEMORY.
+ */
 QVIT_API qvit_status qvit_quantize_create(const qvit_engine *engine,
                                           const qvit_quantize_options *options, qvit_plan **out,
                                           qvit_error *error);
 
-/* Arguments of the plans without workspace: F32 [.., channels] in, the same dims out; any strides but
- * the last (1). */
+/*
+ * Arguments of the plans without workspace: F32 [.., channels] in, the same dims out; any strides
+ * but the last (1). The class tokens of a stream alone are {n, c} with strides {t c, 1}.
+ */
 typedef struct qvit_unary_args {
     size_t struct_size;
     const qvit_tensor *input;
     const qvit_tensor *output;
 } qvit_unary_args;
 #define QVIT_UNARY_ARGS_INIT { sizeof(qvit_unary_args), NULL, NULL }
-QVIT_API void qvit_unary_args_init(qvit_unary_args *args);
+QVIT_API void qvit_unary_args_init(qvit_unary_args *args, size_t size);
+
+/*
+ * Run a layer norm or a quantize plan. Rows are shared out among the workers; a row is done by one
+ * of them. The output's type is the plan's. Any thread, any number at once with outputs of their
+ * own. Errors: ARGUMENT, SHAPE, EXECUTOR.
+ */
 QVIT_API qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,
                                          qvit_error *error);
 QVIT_API qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_args *args,
                                        qvit_error *error);
 
-/* ---- 11. Introspection ----------------------------------------------------------------------------- */
+/* ---- 11. Introspection ----------------------------------------------------------------------- */
 
 /*
- * The name of the kernel that does a plan's main work, "gemm_u8s8_14x32_avx512vnni". Static; "" for
- * NULL.
+ * The name of the kernel that does a plan's main work, "gemm_u8s8_14x32_avx512vnni": operation,
+ * operands (t8: twin codes), tile, instruction set. Of an attention it is that of Q K^T. Static; ""
+ * for NULL.
  */
 QVIT_API const char *qvit_plan_kernel(const qvit_plan *plan);
 
 /*
- * One line about a plan: its operation and sizes, its kernels and why these. Writes at most `size`
- * bytes with the NUL and returns the length of the whole text, as snprintf does.
+ * One line about a plan: its operation and sizes (outputs x inputs), its kernels and why these.
+ * Writes at most `size` bytes with the NUL and returns the length of the whole text, as snprintf
+ * does. For people and reports, not for parsing.
  *
  *     linear 576 x 192, u8 x s8 -> s8: gemm_u8s8_14x32_avx512vnni; newest of scalar avx2 avx512vnni
  */
 QVIT_API size_t qvit_plan_describe(const qvit_plan *plan, char *text, size_t size);
 
-/* Bytes that the plan's packed operands and vectors take. 0 for NULL. */
+/*
+ * Bytes that the plan's packed operands and vectors take, padding included; nearly all that the
+ * plan costs. For a linear plan over codes about a byte for each weight, over floats four. 0 for
+ * NULL.
+ */
 QVIT_API size_t qvit_plan_packed_bytes(const qvit_plan *plan);
 
 #ifdef __cplusplus

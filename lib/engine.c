@@ -1,6 +1,8 @@
 /* engine.c - the engine: hooks and chosen kernels. */
 #include "engine.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -10,15 +12,8 @@
 #include "plan/dispatch.h"
 #include "sched/sched.h"
 
-void qvit_engine_options_init(qvit_engine_options *options)
-{
-    if (options) *options = (qvit_engine_options)QVIT_ENGINE_OPTIONS_INIT;
-}
-
-void qvit_logger_init(qvit_logger *logger)
-{
-    if (logger) *logger = (qvit_logger)QVIT_LOGGER_INIT;
-}
+QVITP_DEFINE_INIT(qvit_engine_options, QVIT_ENGINE_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_logger, QVIT_LOGGER_INIT)
 
 /* Copies the hooks that the options name over the defaults, and checks that they are whole. */
 static qvit_status read_hooks(const qvit_engine_options *o, qvit_engine *e, qvit_error *error)
@@ -28,7 +23,7 @@ static qvit_status read_hooks(const qvit_engine_options *o, qvit_engine *e, qvit
     const qvit_logger *logger = o->logger;
     e->allocator = qvitp_default_allocator;
     qvitp_default_executor(&e->executor);
-    qvit_logger_init(&e->logger);
+    e->logger = (qvit_logger)QVIT_LOGGER_INIT;
     if (allocator) QVITP_TRY(QVITP_READ(&e->allocator, allocator, error));
     if (executor) QVITP_TRY(QVITP_READ(&e->executor, executor, error));
     if (logger) QVITP_TRY(QVITP_READ(&e->logger, logger, error));
@@ -36,8 +31,7 @@ static qvit_status read_hooks(const qvit_engine_options *o, qvit_engine *e, qvit
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "allocator without alloc or free");
     if (executor && (!e->executor.run || !e->executor.workers))
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "executor without run, or with no workers");
-    if (logger && !e->logger.log)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "logger without log");
+    if (logger && !e->logger.log) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "logger without log");
     return QVIT_OK;
 }
 
@@ -51,13 +45,16 @@ qvit_status qvit_engine_create(const qvit_engine_options *options, qvit_engine *
     qvit_engine made;
     memset(&made, 0, sizeof made);
     QVITP_TRY(read_hooks(&o, &made, error));
-    made.isa = qvitp_cpu_isa() & ~o.isa_disable;
-    qvitp_dispatch(made.isa, &made.kernels);
+    made.isa = qvitp_dispatch(qvitp_cpu_isa() & ~o.isa_disable, &made.kernels);
 
     qvit_engine *engine = qvitp_alloc(&made.allocator, 1, sizeof *engine);
     if (!engine) return qvitp_no_memory(error);
     *engine = made;
     *out = engine;
+    char names[80];
+    qvitp_dispatch_names(engine->isa, names, sizeof names);
+    qvitp_log(engine, QVIT_LOG_INFO, "libqvit %s: %s, %zu workers", qvit_version_string(), names,
+              engine->executor.workers);
     return qvitp_ok(error);
 }
 
@@ -98,6 +95,17 @@ void *qvitp_engine_copy(const qvit_engine *engine, const void *array, size_t cou
     if (copy) memcpy(copy, array, count * size);
     if (!copy) *ok = 0;
     return copy;
+}
+
+void qvitp_log(const qvit_engine *engine, qvit_log_level level, const char *format, ...)
+{
+    if (!engine->logger.log) return;
+    char text[320];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    engine->logger.log(engine->logger.user, level, text);
 }
 
 qvit_status qvitp_no_memory(qvit_error *error)

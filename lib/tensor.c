@@ -87,8 +87,7 @@ qvit_status qvitp_tensor_check(const qvit_tensor *t, const char *name, qvit_dtyp
                           qvitp_dtype_name(t->dtype), qvitp_dtype_name(dtype));
     size_t elements = 4; /* the widest element's bytes, so that byte counts fit too */
     for (int32_t i = 0; i < t->rank; i++) {
-        if (!t->dims[i])
-            return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: size %d is 0", name, (int)i);
+        if (!t->dims[i]) return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: size %d is 0", name, (int)i);
         elements = qvitp_mul(elements, t->dims[i]);
     }
     if (elements > PTRDIFF_MAX)

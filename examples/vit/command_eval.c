@@ -226,11 +226,12 @@ static qvit_status evaluate_float(struct evaluation *e)
     return status;
 }
 
-static qvit_status evaluate_entry(struct evaluation *e, report_entry *entry)
+static qvit_status evaluate_entry(struct evaluation *e, size_t number)
 {
     const size_t classes = e->model.classes;
-    TRY(eval_run(entry->net, entry->recipe, dataset_image(&e->images, 0), e->n, e->quantized_logits,
-                 &entry->ms_per_image, e->error));
+    report_entry *entry = &e->entries[number];
+    TRY(eval_run(&e->quantized[number], entry->recipe, dataset_image(&e->images, 0), e->n,
+                 e->quantized_logits, &entry->ms_per_image, e->error));
     entry->accuracy = eval_accuracy_of(e->quantized_logits, e->labels.data, e->n, classes);
     entry->agreement = eval_agreement(e->logits, e->quantized_logits, e->n, classes);
     entry->sqnr_db = eval_sqnr_db(e->logits, e->quantized_logits, e->n * classes);
@@ -241,7 +242,7 @@ static qvit_status evaluate_entry(struct evaluation *e, report_entry *entry)
 static qvit_status evaluate(struct evaluation *e)
 {
     TRY(evaluate_float(e));
-    for (size_t i = 0; i < e->entry_count; i++) TRY(evaluate_entry(e, &e->entries[i]));
+    for (size_t i = 0; i < e->entry_count; i++) TRY(evaluate_entry(e, i));
     return QVIT_OK;
 }
 

@@ -52,7 +52,9 @@ qvit_status command_random(int argc, char **argv, qvit_error *error)
     if (options_ask_help(argc, argv)) {
         puts("qvit-vit random --out FILE [OPTION]...\n\n"
              "Writes a model of random weights, and images, for trying qvit-vit without a trained\n"
-             "one. Its predictions mean nothing.\n");
+             "one. Its predictions mean nothing.\n\n"
+             "  qvit-vit random --out M.safetensors --images I.npy --labels L.npy\n"
+             "  qvit-vit eval --model M.safetensors --images I.npy --labels L.npy --calib I.npy\n");
         options_print(table, count, stdout);
         return QVIT_OK;
     }

@@ -30,8 +30,8 @@ static double median(double *values, size_t count)
 }
 
 /* Writes the seconds per image of each batch to `seconds`. */
-static qvit_status run_batches(const network *net, const char *what, const uint8_t *images,
-                               size_t n, float *logits, double *seconds, qvit_error *error)
+static qvit_status run_batches(network *net, const char *what, const uint8_t *images, size_t n,
+                               float *logits, double *seconds, qvit_error *error)
 {
     const vit_model *model = net->model;
     const size_t bytes = model->image * model->image * VIT_CHANNELS;
@@ -46,8 +46,8 @@ static qvit_status run_batches(const network *net, const char *what, const uint8
     return QVIT_OK;
 }
 
-qvit_status eval_run(const network *net, const char *what, const uint8_t *images, size_t n,
-                     float *logits, double *ms_per_image, qvit_error *error)
+qvit_status eval_run(network *net, const char *what, const uint8_t *images, size_t n, float *logits,
+                     double *ms_per_image, qvit_error *error)
 {
     const size_t batches = (n + net->batch - 1) / net->batch;
     double *seconds = calloc(batches, sizeof *seconds);

@@ -14,8 +14,8 @@ double eval_seconds(void);
  * Computes the logits [n, classes] of n images, in the network's batches. ms_per_image: from pixels
  * to logits, the median over the batches. what: for the progress line.
  */
-qvit_status eval_run(const network *net, const char *what, const uint8_t *images, size_t n,
-                     float *logits, double *ms_per_image, qvit_error *error);
+qvit_status eval_run(network *net, const char *what, const uint8_t *images, size_t n, float *logits,
+                     double *ms_per_image, qvit_error *error);
 
 /* Shares of the images, in percent. */
 typedef struct eval_accuracy {

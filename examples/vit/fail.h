@@ -5,7 +5,7 @@
  * never NULL here. Between them go
  *
  *     TRY(qvit_engine_create(&options, &engine, error));
- *     if (labels < 0) return fail(error, QVIT_ERR_VALUE, "label %d is negative", label);
+ *     if (label < 0) return fail(error, QVIT_ERR_VALUE, "label %d is negative", label);
  *
  * ARGUMENT means that the command line is to blame (exit status 2), all else is 1.
  */
@@ -22,11 +22,8 @@
     } while (0)
 
 /* Fills in the error, the text as printf does, and returns the status. */
-#if defined(__GNUC__) || defined(__clang__)
-__attribute__((format(printf, 3, 4)))
-#endif
-qvit_status
-fail(qvit_error *error, qvit_status status, const char *format, ...);
+__attribute__((format(printf, 3, 4))) qvit_status fail(qvit_error *error, qvit_status status,
+                                                       const char *format, ...);
 
 /* fail() for what malloc and its like refused. */
 qvit_status fail_memory(qvit_error *error);

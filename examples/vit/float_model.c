@@ -1,6 +1,5 @@
 #include "float_model.h"
 
-#include <math.h>
 
 #include "fail.h"
 
@@ -37,7 +36,6 @@ static qvit_status attention_create(const qvit_engine *engine, const vit_model *
     options.query = options.key = options.value = options.probability = options.output = f32;
     options.heads = model->heads;
     options.head_dim = model->head_dim;
-    options.score_scale = 1 / sqrtf((float)options.head_dim);
     return qvit_attention_create(engine, &options, out, error);
 }
 

@@ -110,6 +110,7 @@ qvit_status network_reserve(network *net, size_t batch, bool observed, qvit_erro
     net->batch = batch;
     net->observed = observed;
     net->workspace_size = workspace_size(net);
+    if (net->workspace_size == SIZE_MAX) return fail_memory(error); /* it does not fit a size_t */
     struct arena arena = {0};
     lay_out(net, &arena);
     net->memory = aligned_alloc(QVIT_ALIGNMENT, arena.used);
@@ -260,6 +261,7 @@ static qvit_status embed(const struct pass *p, const uint8_t *images)
     return run_linear(p, network_patch_embed(net), &patches, &positions, &rows);
 }
 
+/* x += proj(attention(qkv(norm1(x)))), where x is the stream. */
 static qvit_status attend(const struct pass *p, size_t block)
 {
     const network *net = p->net;
@@ -280,6 +282,7 @@ static qvit_status attend(const struct pass *p, size_t block)
     return run_linear(p, &step[STEP_PROJ], &context, &x, &x);
 }
 
+/* x += fc2(gelu(fc1(norm2(x)))): GELU is a part of fc1's plan. */
 static qvit_status transform(const struct pass *p, size_t block)
 {
     const network *net = p->net;
@@ -312,7 +315,7 @@ static qvit_status classify(const struct pass *p, float *logits)
     return run_linear(p, network_head(net), &features, NULL, &output);
 }
 
-qvit_status network_forward(const network *net, const uint8_t *images, size_t count, float *logits,
+qvit_status network_forward(network *net, const uint8_t *images, size_t count, float *logits,
                             const network_observer *observer, qvit_error *error)
 {
     assert(count <= net->batch && (!observer || net->observed));

@@ -5,10 +5,10 @@
  * one plan to the next; the pass through them is the same. float_model.c makes the plans of the one,
  * quantized_model.c of the other:
  *
- *     network_begin(&net, model, error)       room for the steps
- *     ...makes every step's plan...
- *     network_reserve(&net, options, error)   memory for a batch
- *     network_forward(...)                    any number of times; allocates nothing
+ *     network_begin(&net, model, error)              room for the steps
+ *     ...make every step's plan...
+ *     network_reserve(&net, batch, false, error)     memory for a batch
+ *     network_forward(&net, ...)                     any number of times; allocates nothing
  *     network_close(&net)
  */
 #ifndef VIT_NETWORK_H
@@ -108,9 +108,9 @@ qvit_status network_reserve(network *net, size_t batch, bool observed, qvit_erro
 
 /*
  * images: count * image * image pixels of red, green, blue; count <= batch. logits: [count, classes].
- * observer: NULL, or for a network that is observed.
+ * observer: NULL, or for a network that is observed. One pass at a time: it works in net's memory.
  */
-qvit_status network_forward(const network *net, const uint8_t *images, size_t count, float *logits,
+qvit_status network_forward(network *net, const uint8_t *images, size_t count, float *logits,
                             const network_observer *observer, qvit_error *error);
 
 void network_close(network *net);

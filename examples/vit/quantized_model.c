@@ -1,6 +1,5 @@
 #include "quantized_model.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "fail.h"
@@ -173,7 +172,6 @@ static qvit_status create_attention(const struct builder *b, size_t block, netwo
     options.output = input_of(block_result(b, block, SITE_PROJ));
     options.heads = b->model->heads;
     options.head_dim = b->model->head_dim;
-    options.score_scale = 1 / sqrtf((float)options.head_dim);
     options.output_scale = optional(&scale);
     options.output_shift = optional(&shift);
     out->output = options.output.dtype;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/options.h"
 
 /* The hook's free wants the size back; it stands in front of every block, in a piece as large as the
  * alignment so that the block itself stays aligned. */
@@ -45,7 +46,4 @@ static void default_free(void *user, void *memory, size_t size, size_t alignment
 const qvit_allocator qvitp_default_allocator = {sizeof(qvit_allocator), NULL, default_alloc,
                                                 default_free};
 
-void qvit_allocator_init(qvit_allocator *allocator)
-{
-    if (allocator) *allocator = (qvit_allocator)QVIT_ALLOCATOR_INIT;
-}
+QVITP_DEFINE_INIT(qvit_allocator, QVIT_ALLOCATOR_INIT)

@@ -13,10 +13,11 @@ qvit_status qvitp_read_struct(void *ours, size_t our_size, size_t first, const v
     size_t size;
     memcpy(&size, theirs, sizeof size);
     if (size < first)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT,
-                          "%s->struct_size is %zu, less than the smallest known, %zu: start from the "
-                          "_INIT macro",
-                          name, size, first);
+        return qvitp_fail(
+            error, QVIT_ERR_ARGUMENT,
+            "%s->struct_size is %zu, less than the smallest known, %zu: start from the "
+            "_INIT macro",
+            name, size, first);
     const char *bytes = theirs;
     for (size_t i = our_size; i < size; i++)
         if (bytes[i])
@@ -27,4 +28,12 @@ qvit_status qvitp_read_struct(void *ours, size_t our_size, size_t first, const v
     memcpy(ours, theirs, qvitp_min(size, our_size));
     memcpy(ours, &our_size, sizeof our_size);
     return QVIT_OK;
+}
+
+void qvitp_init_struct(void *theirs, size_t size, const void *defaults, size_t ours)
+{
+    if (!theirs || size < sizeof size) return;
+    memset(theirs, 0, size);
+    memcpy(theirs, defaults, qvitp_min(size, ours));
+    memcpy(theirs, &size, sizeof size);
 }

@@ -11,21 +11,17 @@
 #include "engine.h"
 #include "tensor.h"
 
-static const uint64_t default_max_bytes = UINT64_C(256) << 20;
+static const uint64_t default_max_bytes = UINT64_C(1) << 30;
 static const size_t default_max_rows = 1024;
 
-#define DEFINE_INIT(type, NAME)                                                                    \
-    void type##_init(type *options)                                                                \
-    {                                                                                              \
-        if (options) *options = (type)NAME##_INIT;                                                 \
-    }
-DEFINE_INIT(qvit_calibrator_options, QVIT_CALIBRATOR_OPTIONS)
-DEFINE_INIT(qvit_site_options, QVIT_SITE_OPTIONS)
-DEFINE_INIT(qvit_observation, QVIT_OBSERVATION)
-DEFINE_INIT(qvit_solve_options, QVIT_SOLVE_OPTIONS)
+QVITP_DEFINE_INIT(qvit_calibrator_options, QVIT_CALIBRATOR_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_site_options, QVIT_SITE_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_observation, QVIT_OBSERVATION_INIT)
+QVITP_DEFINE_INIT(qvit_solve_options, QVIT_SOLVE_OPTIONS_INIT)
 
-qvit_status qvit_calibrator_create(const qvit_engine *engine, const qvit_calibrator_options *options,
-                                   qvit_calibrator **out, qvit_error *error)
+qvit_status qvit_calibrator_create(const qvit_engine *engine,
+                                   const qvit_calibrator_options *options, qvit_calibrator **out,
+                                   qvit_error *error)
 {
     if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
     *out = NULL;
@@ -58,8 +54,8 @@ void qvit_calibrator_destroy(qvit_calibrator *c)
 static qvit_status check_weight(const qvit_site_options *o, qvit_error *error)
 {
     size_t any[2] = {0, 0};
-    QVITP_TRY(qvitp_tensor_expect(o->weight, "weight", QVIT_DTYPE_F32, QVITP_ANY_LAST_STRIDE, 2, any,
-                                  error));
+    QVITP_TRY(qvitp_tensor_expect(o->weight, "weight", QVIT_DTYPE_F32, QVITP_ANY_LAST_STRIDE, 2,
+                                  any, error));
     for (size_t row = 0; row < o->weight->dims[0]; row++)
         for (size_t col = 0; col < o->weight->dims[1]; col++)
             if (!isfinite(qvitp_get_float(o->weight, qvitp_tensor_row(o->weight, row), col)))
@@ -136,8 +132,10 @@ static qvit_status tie_inputs(qvit_calibrator *c, const size_t *sites, size_t co
     for (size_t i = 0; i < count; i++) {
         const struct qvitp_site *site = c->sites[sites[i]];
         if (site->type != QVIT_SITE_LINEAR || site->kind != first->kind)
-            return qvitp_fail(error, QVIT_ERR_ARGUMENT, "site %zu: only linear sites of one kind "
-                              "share an input", sites[i]);
+            return qvitp_fail(error, QVIT_ERR_ARGUMENT,
+                              "site %zu: only linear sites of one kind "
+                              "share an input",
+                              sites[i]);
         if (site->inputs != first->inputs)
             return qvitp_fail(error, QVIT_ERR_SHAPE, "site %zu has %zu inputs, not %zu", sites[i],
                               site->inputs, first->inputs);
@@ -161,8 +159,8 @@ static qvit_status tie_producer(qvit_calibrator *c, const size_t *sites, size_t 
     if (from->consumer != SIZE_MAX || to->producer != SIZE_MAX)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "one of the sites is tied already");
     if (from->type == QVIT_SITE_LINEAR && from->outputs != to->inputs)
-        return qvitp_fail(error, QVIT_ERR_SHAPE, "%zu outputs do not fit %zu inputs",
-                          from->outputs, to->inputs);
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "%zu outputs do not fit %zu inputs", from->outputs,
+                          to->inputs);
     from->consumer = to->index;
     to->producer = from->index;
     return QVIT_OK;
@@ -228,8 +226,7 @@ static int32_t watch_set(void *user, double inside)
 static qvit_status choose_sites(const qvit_calibrator *c, const qvit_solve_options *o,
                                 unsigned char *chosen, qvit_error *error)
 {
-    if (o->site_count && !o->sites)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "sites is NULL");
+    if (o->site_count && !o->sites) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "sites is NULL");
     for (size_t i = 0; i < o->site_count; i++) {
         if (o->sites[i] >= c->count)
             return qvitp_fail(error, QVIT_ERR_ARGUMENT, "there is no site %zu", o->sites[i]);
@@ -261,8 +258,10 @@ static qvit_status solve_chosen(qvit_calibrator *c, const qvit_solve_options *o,
                                 qvit_error *error)
 {
     struct watch watch = {.options = o};
-    struct qvitp_solving solving = {.engine = c->engine, .use_quantized = o->use_quantized,
-                                    .progress = watch_set, .user = &watch};
+    struct qvitp_solving solving = {.engine = c->engine,
+                                    .use_quantized = o->use_quantized,
+                                    .progress = watch_set,
+                                    .user = &watch};
     QVITP_TRY(qvitp_recipe_read(o, &solving.recipe, error));
     size_t sets = 0;
     for (size_t i = 0; i < c->count; i++) sets += chosen[i] && c->sites[i]->group == i;
@@ -285,8 +284,8 @@ qvit_status qvit_calibrator_solve(qvit_calibrator *c, const qvit_solve_options *
     if (options) QVITP_TRY(QVITP_READ(&o, options, error));
     unsigned char *chosen = qvitp_engine_alloc(c->engine, c->count, 1);
     struct qvitp_site **members = qvitp_engine_alloc(c->engine, c->count, sizeof *members);
-    qvit_status status = chosen && members ? choose_sites(c, &o, chosen, error)
-                                           : qvitp_no_memory(error);
+    qvit_status status =
+        chosen && members ? choose_sites(c, &o, chosen, error) : qvitp_no_memory(error);
     if (status == QVIT_OK) status = solve_chosen(c, &o, chosen, members, error);
     qvitp_engine_free(c->engine, chosen);
     qvitp_engine_free(c->engine, members);

@@ -48,9 +48,6 @@ static void add_columns(size_t m, size_t n, const float *out, const float *targe
         }
 }
 
-static double column_score(const double *sums)
-{
-    return sums[1] > 0 ? sums[0] / sqrt(sums[1]) : 0;
-}
+static double column_score(const double *sums) { return sums[1] > 0 ? sums[0] / sqrt(sums[1]) : 0; }
 
 const struct qvitp_metric qvitp_metric_cosine = {"cosine", rows_score, add_columns, column_score};

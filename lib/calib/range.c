@@ -1,7 +1,6 @@
 /* range.c - from the range that values have to the coders that a search may choose from. */
 #include "calib/range.h"
 
-#include <float.h>
 #include <math.h>
 
 /* PTQ4ViT tries the cuts 2^0..2^-19 and reports that 15 suffice, which keeps every integer sum small. */
@@ -22,11 +21,15 @@ qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *r, qvit_site_type type,
 
 uint32_t qvitp_right_flags(int32_t bits) { return bits == 8 ? QVIT_QUANTIZER_NARROW : 0; }
 
+/* Where a channel is all but dead its scale stops here: times any factor of a search, and times other
+ * scales, it is still a normal number. */
+static const float least_scale = 1e-30f;
+
 float qvitp_symmetric_scale(double top, int32_t bits)
 {
     if (!(top > 0)) return 1;
     double scale = top / ((double)(1 << (bits - 1)) - 0.5);
-    return scale < (double)FLT_MIN ? FLT_MIN : (float)scale;
+    return scale < (double)least_scale ? least_scale : (float)scale;
 }
 
 static struct qvitp_coder start(const struct qvitp_span *s)
@@ -42,7 +45,7 @@ static struct qvitp_coder asymmetric(const struct qvitp_span *s, double factor)
     double width = factor * ((double)s->hi - (double)s->lo);
     if (!(width > 0)) return c;
     double scale = width / (double)c.hi;
-    c.scale = scale < (double)FLT_MIN ? FLT_MIN : (float)scale;
+    c.scale = scale < (double)least_scale ? least_scale : (float)scale;
     double zero = nearbyint(-factor * (double)s->lo / (double)c.scale);
     c.zero = (float)(zero > (double)c.hi ? (double)c.hi : zero);
     return c;

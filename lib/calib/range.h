@@ -39,7 +39,7 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *span, int32_t cut);
 double qvitp_factor(const struct qvitp_recipe *recipe, size_t candidate);
 
 /* The scale of a symmetric quantizer whose largest value is `top`: top / (2^(bits-1) - 1/2). A top of 0
- * gives 1, a tiny one the smallest scale that a quantizer may have. */
+ * gives 1; a tiny one is raised to where products of scales stay normal numbers. */
 float qvitp_symmetric_scale(double top, int32_t bits);
 
 /* The cut whose codes fit the values of a histogram best, in the sense of their squared error. */

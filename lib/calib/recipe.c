@@ -117,13 +117,13 @@ static qvit_status read_bits(int32_t bits, const char *name, int32_t *out, qvit_
     return QVIT_OK;
 }
 
-qvit_status qvitp_recipe_read(const qvit_solve_options *o, struct qvitp_recipe *r, qvit_error *error)
+qvit_status qvitp_recipe_read(const qvit_solve_options *o, struct qvitp_recipe *r,
+                              qvit_error *error)
 {
     const char *name = o->recipe ? o->recipe : recipes[0].name;
     size_t i = 0;
     while (i < RECIPES && strcmp(recipes[i].name, name) != 0) i++;
-    if (i == RECIPES)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown recipe \"%s\"", name);
+    if (i == RECIPES) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown recipe \"%s\"", name);
     *r = recipes[i];
     r->percentile = 99.99, r->low = 0.5, r->high = 1.2, r->candidates = 100, r->rounds = 1;
     QVITP_TRY(read_bits(o->weight_bits, "weight_bits", &r->weight_bits, error));

@@ -58,8 +58,12 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
     if (!r) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "result is NULL");
     const size_t codes[2] = {r->outputs, r->inputs};
     switch (key) {
-    case QVIT_RESULT_WEIGHT_CODES: qvit_tensor_init(out, r->codes, r->code_dtype, 2, codes); break;
-    case QVIT_RESULT_BIAS: qvit_tensor_init(out, r->bias, QVIT_DTYPE_F32, 1, &codes[0]); break;
+    case QVIT_RESULT_WEIGHT_CODES:
+        qvit_tensor_init(out, r->codes, r->code_dtype, 2, codes);
+        break;
+    case QVIT_RESULT_BIAS:
+        qvit_tensor_init(out, r->bias, QVIT_DTYPE_F32, 1, &codes[0]);
+        break;
     case QVIT_RESULT_INPUT_SCALE:
         qvit_tensor_init(out, r->input_scale, QVIT_DTYPE_F32, 1, &codes[1]);
         break;
@@ -73,8 +77,10 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
         qvit_tensor_init(out, r->output_shift, QVIT_DTYPE_F32, 1, &r->output_channels);
         break;
     case QVIT_RESULT_INPUT_ORDER:
-    case QVIT_RESULT_OUTPUT_ORDER: break; /* no recipe of this version reorders */
-    default: return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d is no key of a tensor", (int)key);
+    case QVIT_RESULT_OUTPUT_ORDER:
+        break; /* no recipe of this version reorders */
+    default:
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d is no key of a tensor", (int)key);
     }
     return qvitp_ok(error);
 }

@@ -34,7 +34,8 @@ void qvitp_sample_free(struct qvitp_sample *s, const qvit_engine *engine)
 }
 
 /* An array like `old`, with room for more. */
-static void *grown(const qvit_engine *engine, const void *old, size_t used, size_t room, size_t size)
+static void *grown(const qvit_engine *engine, const void *old, size_t used, size_t room,
+                   size_t size)
 {
     void *array = qvitp_engine_alloc(engine, room, size);
     if (array && old) memcpy(array, old, used * size);
@@ -95,7 +96,8 @@ static int is_at(const struct qvitp_sample *s, size_t place, const struct qvitp_
     return place < s->count && qvitp_key_compare(&s->rows[place].key, key) == 0;
 }
 
-struct qvitp_sample_row *qvitp_sample_find(const struct qvitp_sample *s, const struct qvitp_key *key)
+struct qvitp_sample_row *qvitp_sample_find(const struct qvitp_sample *s,
+                                           const struct qvitp_key *key)
 {
     size_t place = find(s, key);
     return is_at(s, place, key) ? &s->rows[place] : NULL;
@@ -132,8 +134,7 @@ static int before(const struct qvitp_key *a, const struct qvitp_key *b)
 static void sift_down(const struct qvitp_sample *s, size_t *order, size_t root, size_t count)
 {
     for (size_t child; (child = 2 * root + 1) < count; root = child) {
-        if (child + 1 < count &&
-            before(&s->rows[order[child]].key, &s->rows[order[child + 1]].key))
+        if (child + 1 < count && before(&s->rows[order[child]].key, &s->rows[order[child + 1]].key))
             child++;
         if (!before(&s->rows[order[root]].key, &s->rows[order[child]].key)) return;
         size_t swap = order[root];

@@ -31,9 +31,9 @@ struct qvitp_sample_row {
 };
 
 struct qvitp_sample {
-    size_t capacity, count, room; /* most rows, rows, rows that memory is reserved for */
-    size_t width[QVITP_PARTS];    /* floats of a part; 0: not known yet */
-    float *part[QVITP_PARTS];     /* [room][width], NULL until the part is first seen */
+    size_t capacity, count, room;  /* most rows, rows, rows that memory is reserved for */
+    size_t width[QVITP_PARTS];     /* floats of a part; 0: not known yet */
+    float *part[QVITP_PARTS];      /* [room][width], NULL until the part is first seen */
     struct qvitp_sample_row *rows; /* [room], rising keys */
 };
 

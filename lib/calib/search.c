@@ -18,16 +18,16 @@ enum { BLOCK_ROWS = 64 };
 /* ---- memory: one block for each worker, and one for what all share ---- */
 
 struct scratch {
-    uint8_t *codes;     /* a left operand's */
-    uint8_t *right;     /* a right operand's codes, before packing */
+    uint8_t *codes; /* a left operand's */
+    uint8_t *right; /* a right operand's codes, before packing */
     void *panels;
     int32_t *sums;
-    float *out;         /* [BLOCK_ROWS][n] */
-    float *choice;      /* scales of a right operand on trial */
+    float *out;    /* [BLOCK_ROWS][n] */
+    float *choice; /* scales of a right operand on trial */
     float *scale, *scale2, *bias;
     int32_t *init;
     void *staged;
-    double *columns;    /* [n][QVITP_METRIC_SUMS] */
+    double *columns; /* [n][QVITP_METRIC_SUMS] */
 };
 
 /* The largest sizes of a search, which one scratch fits. */
@@ -83,7 +83,8 @@ static void left_of(const qvit_engine *engine, const struct qvitp_coder *coder,
 {
     int32_t zero = (int32_t)coder->zero;
     qvit_quantizer q = {.scheme = coder->scheme, .zero_point = &zero, .hi = coder->hi, .blocks = 1};
-    for (q.bits = 2; (float)(1 << q.bits) <= coder->hi - coder->lo; q.bits++) {}
+    for (q.bits = 2; (float)(1 << q.bits) <= coder->hi - coder->lo; q.bits++) {
+    }
     qvit_port port = {QVIT_DTYPE_U8, 0, &q};
     (void)qvitp_left_init(left, engine, &port, "", NULL); /* fails for packed types alone */
 }
@@ -143,11 +144,21 @@ static double run_trial(const struct trial *t, struct scratch *s, double *column
     struct qvitp_left left;
     left_of(t->search->engine, t->coder, &left);
     set_vectors(t, &left, s);
-    struct qvitp_epilogue epilogue = {.init = s->init, .scale = s->scale, .scale2 = s->scale2,
-                                      .bias = s->bias, .out = QVITP_OUT_F32};
-    struct qvitp_block block = {.left = &left, .epilogue = &epilogue, .k = k, .lda = (ptrdiff_t)k,
-                                .b = t->panels, .columns = n, .out = s->out, .ldo = (ptrdiff_t)n,
-                                .out_size = sizeof(float), .staged = s->staged};
+    struct qvitp_epilogue epilogue = {.init = s->init,
+                                      .scale = s->scale,
+                                      .scale2 = s->scale2,
+                                      .bias = s->bias,
+                                      .out = QVITP_OUT_F32};
+    struct qvitp_block block = {.left = &left,
+                                .epilogue = &epilogue,
+                                .k = k,
+                                .lda = (ptrdiff_t)k,
+                                .b = t->panels,
+                                .columns = n,
+                                .out = s->out,
+                                .ldo = (ptrdiff_t)n,
+                                .out_size = sizeof(float),
+                                .staged = s->staged};
     double score = 0;
     for (size_t first = 0; first < m; first += BLOCK_ROWS) {
         block.m = qvitp_min(BLOCK_ROWS, m - first);
@@ -198,8 +209,8 @@ static void try_right(void *argument, size_t candidate, size_t worker)
     for (size_t i = 0; i < p->pieces; i++) {
         const struct qvitp_piece *piece = &p->piece[i];
         encode_right(search->engine, p, piece, s.choice, s.right, s.panels, s.sums);
-        struct trial trial = {search, p, piece, &search->coder[p->group], piece->codes, s.panels,
-                              s.sums, s.choice};
+        struct trial trial = {search,       p,        piece,  &search->coder[p->group],
+                              piece->codes, s.panels, s.sums, s.choice};
         score += run_trial(&trial, &s, p->per_column ? s.columns : NULL);
     }
     for (size_t j = 0; j < scales; j++)
@@ -221,8 +232,8 @@ static void try_left(void *argument, size_t candidate, size_t worker)
         for (size_t j = 0; p->group == w->group && j < p->pieces; j++) {
             const struct qvitp_piece *piece = &p->piece[j];
             qvitp_encode_run(search->engine, &coder, piece->m * p->k, piece->left, s.codes);
-            struct trial trial = {search,  p, piece, &coder, s.codes, piece->panels,
-                                  piece->sums, p->scale};
+            struct trial trial = {search,        p,           piece,   &coder, s.codes,
+                                  piece->panels, piece->sums, p->scale};
             score += run_trial(&trial, &s, NULL);
         }
     }
@@ -362,12 +373,17 @@ static void multiply(void *argument, size_t index, size_t worker)
     (void)worker;
     const struct float_product *f = argument;
     size_t first = qvitp_tile_first(f->m, f->tasks, index);
-    struct qvitp_block block = {.left = f->left, .epilogue = f->epilogue, .k = f->k,
+    struct qvitp_block block = {.left = f->left,
+                                .epilogue = f->epilogue,
+                                .k = f->k,
                                 .m = qvitp_tile_first(f->m, f->tasks, index + 1) - first,
                                 .a = f->a + first * f->k,
                                 .lda = (ptrdiff_t)(f->k * sizeof(float)),
-                                .b = f->panels, .columns = f->n, .out = f->out + first * f->n,
-                                .ldo = (ptrdiff_t)f->n, .out_size = sizeof(float)};
+                                .b = f->panels,
+                                .columns = f->n,
+                                .out = f->out + first * f->n,
+                                .ldo = (ptrdiff_t)f->n,
+                                .out_size = sizeof(float)};
     qvitp_block_run(&block);
 }
 

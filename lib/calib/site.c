@@ -150,11 +150,12 @@ static qvit_status read_observation(const struct qvitp_site *site, const qvit_ob
 
 /* ---- memory, before anything is changed ---- */
 
-static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine, const struct seen *seen)
+static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine,
+                         const struct seen *seen)
 {
-    const struct block *streams[QVITP_STREAMS] = {
-        &seen->part[QVITP_PART_INPUT], &seen->part[QVITP_PART_INPUT_QUANTIZED], &seen->second[0],
-        &seen->second[1]};
+    const struct block *streams[QVITP_STREAMS] = {&seen->part[QVITP_PART_INPUT],
+                                                  &seen->part[QVITP_PART_INPUT_QUANTIZED],
+                                                  &seen->second[0], &seen->second[1]};
     for (int i = 0; i < QVITP_STREAMS; i++) {
         if (!streams[i]->tensor || site->stats[i].lo) continue;
         int linear = site->type == QVIT_SITE_LINEAR;
@@ -343,8 +344,7 @@ static int visit_second(const struct visit *v, struct qvitp_matrices *m,
     if (!v->keep) return matrix->parts >> part & 1;
     matrix->parts |= 1u << part;
     float *to = qvitp_sample_part(&m->keys, matrix, part);
-    for (size_t r = 0; r < b->rows; r++)
-        copy_row(b, row_at(b, sample, head, r), to + r * b->cols);
+    for (size_t r = 0; r < b->rows; r++) copy_row(b, row_at(b, sample, head, r), to + r * b->cols);
     return 0;
 }
 
@@ -374,7 +374,8 @@ static int visit_matmul(const struct visit *v)
         for (int p = 0; p < 2; p++)
             for (size_t sample = 0; sample < v->seen->second[p].samples; sample++) {
                 struct qvitp_sample_row *matrix = find_matrix(v, m, sample, head);
-                if (matrix && visit_second(v, m, matrix, (enum qvitp_part)p, sample, head)) return 1;
+                if (matrix && visit_second(v, m, matrix, (enum qvitp_part)p, sample, head))
+                    return 1;
             }
     }
     return 0;
@@ -396,8 +397,9 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
 {
     struct seen seen;
     QVITP_TRY(read_observation(site, o, &seen, error));
-    if (seen.first_row + seen.part[0].rows > WHOLE_MATRIX)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "first_row is too large");
+    for (int p = 0; p < QVITP_PARTS; p++)
+        if (seen.part[p].rows > WHOLE_MATRIX || seen.first_row > WHOLE_MATRIX - seen.part[p].rows)
+            return qvitp_fail(error, QVIT_ERR_ARGUMENT, "row numbers go up to 2^31");
     if (site->type == QVIT_SITE_MATMUL) {
         QVITP_TRY(reserve_matmul(site, engine, bounds, &seen, error));
     } else {

@@ -57,9 +57,8 @@ static qvit_status heads_quantizer(const struct qvitp_span *span, const struct q
     }
     qvit_granularity *granularity;
     QVITP_TRY(head_granularity(pool->engine, heads, width, bounds, &granularity, error));
-    const qvit_parameter parameters[2] = {
-        {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, heads, scale},
-        {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, heads, zero}};
+    const qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, heads, scale},
+                                          {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, heads, zero}};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = span->scheme;
     o.bits = span->bits;

@@ -83,7 +83,8 @@ static void set_span(struct group *g)
     const struct qvitp_site *first = g->part[0].site;
     int image = first->kind == QVIT_INPUT_IMAGE;
     g->span = (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
-                                  .bits = image ? 8 : recipe->input_bits, .fixed = image};
+                                  .bits = image ? 8 : recipe->input_bits,
+                                  .fixed = image};
     if (image) g->span.hi = 255; /* so that the scale is 1 */
     for (size_t i = 0; !image && !g->equalizer && i < g->count; i++) {
         const struct qvitp_site *s = g->part[i].site;
@@ -96,6 +97,9 @@ static void set_span(struct group *g)
         g->span.lo = fminf(g->span.lo, lo / g->equalizer[c]);
         g->span.hi = fmaxf(g->span.hi, hi / g->equalizer[c]);
     }
+    if (g->span.lo == g->span.hi)
+        qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "site %zu (%s): the input was always 0",
+                  first->index, first->name);
     g->coder = qvitp_span_coder(&g->span, 1);
 }
 
@@ -122,8 +126,11 @@ static qvit_status set_product(struct group *g, struct part *p, qvit_error *erro
     const struct qvitp_recipe *recipe = &g->solving->recipe;
     const struct qvitp_site *s = p->site;
     struct qvitp_product *product = &p->product;
-    *product = (struct qvitp_product){.n = s->outputs, .k = s->inputs, .bits = recipe->weight_bits,
-                                      .per_column = !recipe->layer_weights, .pieces = 1,
+    *product = (struct qvitp_product){.n = s->outputs,
+                                      .k = s->inputs,
+                                      .bits = recipe->weight_bits,
+                                      .per_column = !recipe->layer_weights,
+                                      .pieces = 1,
                                       .piece = &p->piece};
     size_t scales = product->per_column ? s->outputs : 1;
     product->base = qvitp_pool_alloc(&g->pool, scales, 2 * sizeof *product->base);
@@ -172,8 +179,8 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
     enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
-    enum qvitp_part part = stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT
-                                                        : QVITP_PART_INPUT_QUANTIZED;
+    enum qvitp_part part =
+        stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
     size_t *order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *order);
     if (!order) return qvitp_no_memory(error);
     size_t rows = qvitp_sample_order(&s->rows, 1u << QVITP_PART_INPUT | 1u << part, order);
@@ -182,8 +189,10 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
                           s->index, s->name);
     float *target = qvitp_pool_alloc(&g->pool, rows, s->outputs * sizeof *target);
     float *x = gather(g, s, order, rows, QVITP_PART_INPUT, 0), *w = plain_weight(g, p);
-    p->piece = (struct qvitp_piece){.m = rows, .left = gather(g, s, order, rows, part, 1),
-                                    .right = p->weight, .target = target};
+    p->piece = (struct qvitp_piece){.m = rows,
+                                    .left = gather(g, s, order, rows, part, 1),
+                                    .right = p->weight,
+                                    .target = target};
     if (!target || !x || !w || !p->piece.left) return qvitp_no_memory(error);
     return qvitp_float_product(g->solving->engine, rows, s->outputs, s->inputs, x, w, 0, target,
                                error);
@@ -191,17 +200,21 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
 
 static qvit_status search(struct group *g, qvit_error *error)
 {
-    struct qvitp_product *products =
-        qvitp_pool_alloc(&g->pool, g->count, sizeof *products);
+    struct qvitp_product *products = qvitp_pool_alloc(&g->pool, g->count, sizeof *products);
     if (!products) return qvitp_no_memory(error);
     for (size_t i = 0; i < g->count; i++) {
         QVITP_TRY(set_piece(g, &g->part[i], error));
         products[i] = g->part[i].product;
     }
-    struct qvitp_search s = {.engine = g->solving->engine, .recipe = &g->solving->recipe,
-                             .groups = 1, .span = &g->span, .coder = &g->coder,
-                             .products = g->count, .product = products,
-                             .progress = g->solving->progress, .user = g->solving->user};
+    struct qvitp_search s = {.engine = g->solving->engine,
+                             .recipe = &g->solving->recipe,
+                             .groups = 1,
+                             .span = &g->span,
+                             .coder = &g->coder,
+                             .products = g->count,
+                             .product = products,
+                             .progress = g->solving->progress,
+                             .user = g->solving->user};
     return qvitp_search_run(&s, error);
 }
 
@@ -269,8 +282,8 @@ static qvit_status check_observed(const struct group *g, qvit_error *error)
         const struct qvitp_site *s = g->part[i].site;
         if (s->kind != QVIT_INPUT_IMAGE &&
             !qvitp_site_saw(s, qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT)))
-            return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s): nothing was observed", s->index,
-                              s->name);
+            return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s): nothing was observed",
+                              s->index, s->name);
     }
     return QVIT_OK;
 }
@@ -298,7 +311,9 @@ static qvit_status solve(struct group *g, qvit_error *error)
 qvit_status qvitp_solve_linear(const struct qvitp_solving *solving, struct qvitp_site *const *sites,
                                size_t count, qvit_error *error)
 {
-    struct group g = {.solving = solving, .pool = {solving->engine, NULL}, .count = count,
+    struct group g = {.solving = solving,
+                      .pool = {solving->engine, NULL},
+                      .count = count,
                       .inputs = sites[0]->inputs};
     g.part = qvitp_pool_alloc(&g.pool, count, sizeof *g.part);
     for (size_t i = 0; g.part && i < count; i++) g.part[i].site = sites[i];

@@ -42,6 +42,10 @@ static void set_spans(struct solving *s)
     }
     for (size_t g = 0; g < s->groups; g++) {
         struct qvitp_span *span = &s->span[g];
+        if (span->lo == span->hi)
+            qvitp_log(s->common->engine, QVIT_LOG_WARNING,
+                      "site %zu (%s): the left operand of group %zu was always 0", site->index,
+                      site->name, g);
         /* Probabilities are never negative: their zero point is 0 whatever was seen. */
         if (site->kind == QVIT_INPUT_SOFTMAX) span->lo = 0;
         s->coder[g] = span->scheme == QVIT_SCHEME_TWIN_SOFTMAX
@@ -60,10 +64,12 @@ static qvit_status set_products(struct solving *s, qvit_error *error)
         float lo = 0, hi = 0;
         qvitp_solve_range(recipe, &site->stats[s->right_stream], h, h, 1, &lo, &hi);
         struct qvitp_product *p = &s->product[h];
-        *p = (struct qvitp_product){.n = site->outputs, .k = site->inputs,
+        *p = (struct qvitp_product){.n = site->outputs,
+                                    .k = site->inputs,
                                     .group = s->groups > 1 ? h : 0,
                                     .by_k = !site->second_transposed,
-                                    .bits = recipe->input_bits, .base = &scales[2 * h],
+                                    .bits = recipe->input_bits,
+                                    .base = &scales[2 * h],
                                     .scale = &scales[2 * h + 1]};
         p->base[0] = p->scale[0] = qvitp_symmetric_scale((double)fmaxf(-lo, hi), p->bits);
     }
@@ -99,7 +105,8 @@ static qvit_status set_piece(struct solving *s, const struct qvitp_matrices *m, 
     if (!count) return QVIT_OK;
     float *target = qvitp_pool_alloc(&s->pool, count, site->outputs * sizeof *target);
     float *x = gather(s, rows, order, count, QVITP_PART_INPUT);
-    *piece = (struct qvitp_piece){.m = count, .left = gather(s, rows, order, count, left),
+    *piece = (struct qvitp_piece){.m = count,
+                                  .left = gather(s, rows, order, count, left),
                                   .right = qvitp_sample_part(&m->keys, key, right),
                                   .target = target};
     if (!target || !x || !piece->left) return qvitp_no_memory(error);
@@ -113,8 +120,8 @@ static qvit_status set_pieces(struct solving *s, size_t head, qvit_error *error)
     const struct qvitp_matrices *m = &s->site->matrices[head];
     struct qvitp_product *p = &s->product[head];
     size_t order[QVITP_MATRICES];
-    uint32_t parts = 1u << QVITP_PART_INPUT | QVITP_HAS_ROWS |
-                     1u << (s->right_stream - QVITP_STREAM_SECOND);
+    uint32_t parts =
+        1u << QVITP_PART_INPUT | QVITP_HAS_ROWS | 1u << (s->right_stream - QVITP_STREAM_SECOND);
     size_t count = qvitp_sample_order(&m->keys, parts, order);
     p->piece = qvitp_pool_alloc(&s->pool, count, sizeof *p->piece);
     if (!p->piece) return qvitp_no_memory(error);
@@ -130,10 +137,15 @@ static qvit_status set_pieces(struct solving *s, size_t head, qvit_error *error)
 static qvit_status search(struct solving *s, qvit_error *error)
 {
     for (size_t h = 0; h < s->site->heads; h++) QVITP_TRY(set_pieces(s, h, error));
-    struct qvitp_search run = {.engine = s->common->engine, .recipe = &s->common->recipe,
-                               .groups = s->groups, .span = s->span, .coder = s->coder,
-                               .products = s->site->heads, .product = s->product,
-                               .progress = s->common->progress, .user = s->common->user};
+    struct qvitp_search run = {.engine = s->common->engine,
+                               .recipe = &s->common->recipe,
+                               .groups = s->groups,
+                               .span = s->span,
+                               .coder = s->coder,
+                               .products = s->site->heads,
+                               .product = s->product,
+                               .progress = s->common->progress,
+                               .user = s->common->user};
     return qvitp_search_run(&run, error);
 }
 
@@ -143,7 +155,8 @@ static qvit_status fill_result(struct solving *s, qvit_result *r, qvit_error *er
 {
     const struct qvitp_site *site = s->site;
     size_t heads = site->heads, bits = (size_t)s->product[0].bits;
-    const struct qvitp_span right = {.scheme = QVIT_SCHEME_SYMMETRIC, .bits = (int32_t)bits,
+    const struct qvitp_span right = {.scheme = QVIT_SCHEME_SYMMETRIC,
+                                     .bits = (int32_t)bits,
                                      .flags = qvitp_right_flags((int32_t)bits)};
     struct qvitp_coder *coders = qvitp_pool_alloc(&s->pool, heads, sizeof *coders);
     if (!coders) return qvitp_no_memory(error);
@@ -171,7 +184,9 @@ static qvit_status solve(struct solving *s, qvit_result *r, qvit_error *error)
 qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_site *site,
                                qvit_error *error)
 {
-    struct solving s = {.common = common, .site = site, .pool = {common->engine, NULL},
+    struct solving s = {.common = common,
+                        .site = site,
+                        .pool = {common->engine, NULL},
                         .left_stream = qvitp_solve_stream(common, site, QVITP_STREAM_INPUT),
                         .right_stream = qvitp_solve_stream(common, site, QVITP_STREAM_SECOND),
                         .groups = site->kind == QVIT_INPUT_SOFTMAX ? 1 : site->heads};

@@ -26,10 +26,10 @@ static int has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
 uint64_t qvitp_cpu_isa(void)
 {
-    const uint32_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;        /* leaf 1, ecx */
-    const uint32_t avx2 = 1u << 5;                                          /* leaf 7, ebx */
+    const uint32_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;              /* leaf 1, ecx */
+    const uint32_t avx2 = 1u << 5;                                                /* leaf 7, ebx */
     const uint32_t avx512_f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* leaf 7, ebx */
-    const uint32_t avx512_vnni = 1u << 11;                                  /* leaf 7, ecx */
+    const uint32_t avx512_vnni = 1u << 11;                                        /* leaf 7, ecx */
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, fma_osxsave_avx)) return 0;
     uint64_t saved = xcr0();

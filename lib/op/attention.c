@@ -31,15 +31,8 @@ struct attention {
     float *scale, *scale2, *bias, *mul, *add;
 };
 
-void qvit_attention_options_init(qvit_attention_options *options)
-{
-    if (options) *options = (qvit_attention_options)QVIT_ATTENTION_OPTIONS_INIT;
-}
-
-void qvit_attention_args_init(qvit_attention_args *args)
-{
-    if (args) *args = (qvit_attention_args)QVIT_ATTENTION_ARGS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_attention_options, QVIT_ATTENTION_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_attention_args, QVIT_ATTENTION_ARGS_INIT)
 
 /* ---- making ---- */
 
@@ -48,7 +41,8 @@ static qvit_status check_probability(const qvit_port *port, qvit_error *error)
     const qvit_quantizer *q = port->quantizer;
     if (!qvitp_quantizer_is_layer(q) || q->scheme == QVIT_SCHEME_TWIN_GELU ||
         qvitp_dtype_packed(port->dtype) || (q->zero_point && q->zero_point[0]))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "probability: a layer quantizer, plain with "
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "probability: a layer quantizer, plain with "
                           "zero point 0 or twin softmax");
     return QVIT_OK;
 }
@@ -68,7 +62,8 @@ static qvit_status check_codes(const qvit_attention_options *o, qvit_error *erro
     QVITP_TRY(qvitp_heads_check(o->value.quantizer, o->heads, o->head_dim, "value", error));
     for (size_t i = 1; query->zero_point && i < query->blocks; i++)
         if (query->zero_point[i] != query->zero_point[0])
-            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "query: heads with different zero points");
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                              "query: heads with different zero points");
     return QVIT_OK;
 }
 
@@ -154,7 +149,8 @@ static qvit_status check_finite(const struct attention *p, qvit_error *error)
     size_t columns = p->heads * p->head_columns;
     for (size_t h = 0; h < p->heads; h++)
         if (!isfinite(p->score_scale[h]))
-            return qvitp_fail(error, QVIT_ERR_VALUE, "the score scale of head %zu is not finite", h);
+            return qvitp_fail(error, QVIT_ERR_VALUE, "the score scale of head %zu is not finite",
+                              h);
     const float *vectors[] = {p->scale, p->scale2, p->bias, p->mul, p->add};
     for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
         for (size_t j = 0; j < columns; j++)
@@ -186,6 +182,7 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
     qvit_attention_options o = QVIT_ATTENTION_OPTIONS_INIT;
     QVITP_TRY(QVITP_READ(&o, options, error));
     QVITP_TRY(check_options(&o, error));
+    if (o.score_scale == 0) o.score_scale = 1.0f / sqrtf((float)o.head_dim);
     struct attention made = {.base = {.engine = engine, .op = QVITP_OP_ATTENTION},
                              .heads = o.heads,
                              .dim = o.head_dim,
@@ -278,12 +275,13 @@ struct run {
 /* Where one head's part of a [batch, tokens, heads, dim] tensor begins, and its rows' numbers. */
 struct head_view {
     char *data;
-    ptrdiff_t stride; /* between tokens, elements */
-    size_t size;      /* bytes of an element */
+    ptrdiff_t stride;    /* between tokens, elements */
+    size_t size;         /* bytes of an element */
     const int32_t *rows; /* NULL, or the token of each row */
 };
 
-static struct head_view view(const qvit_tensor *t, const qvit_tensor *rows, size_t batch, size_t head)
+static struct head_view view(const qvit_tensor *t, const qvit_tensor *rows, size_t batch,
+                             size_t head)
 {
     struct head_view v = {.stride = t->strides[1], .size = qvitp_dtype_bits(t->dtype) / 8};
     ptrdiff_t offset = (ptrdiff_t)head * t->strides[2];
@@ -345,8 +343,8 @@ static void compute_scores(const struct head_run *h, size_t first, size_t rows)
     const struct attention *p = h->run->plan;
     const struct scratch *s = &h->scratch;
     int floats = p->types[0] == QVIT_DTYPE_F32;
-    struct qvitp_epilogue epilogue = {.init = s->key.init, .scale = s->score_vectors,
-                                      .bias = s->zeros, .out = QVITP_OUT_F32};
+    struct qvitp_epilogue epilogue = {
+        .init = s->key.init, .scale = s->score_vectors, .bias = s->zeros, .out = QVITP_OUT_F32};
     if (floats && !h->run->args->scores) epilogue.mul = s->score_vectors, epilogue.add = s->zeros;
     struct qvitp_block block = {
         .left = &p->query,
@@ -475,17 +473,20 @@ static qvit_status check_rows(const qvit_tensor *rows, const char *name, size_t 
 }
 
 /* A [batch or 1, heads or 1, queries, keys] tensor, or NULL. `exact`: no 1 stands for many. */
-static qvit_status check_cells(const struct run *r, const qvit_tensor *t, const char *name, int exact,
-                               qvit_error *error)
+static qvit_status check_cells(const struct run *r, const qvit_tensor *t, const char *name,
+                               int exact, qvit_error *error)
 {
     if (!t) return QVIT_OK;
     size_t heads = r->plan->heads;
     size_t dims[4] = {exact ? r->batch : 0, exact ? heads : 0, r->queries, r->keys};
-    QVITP_TRY(qvitp_tensor_expect(t, name, QVIT_DTYPE_F32, exact ? QVITP_OUTPUT : 0, 4, dims, error));
+    QVITP_TRY(
+        qvitp_tensor_expect(t, name, QVIT_DTYPE_F32, exact ? QVITP_OUTPUT : 0, 4, dims, error));
     if ((t->dims[0] == 1 || t->dims[0] == r->batch) && (t->dims[1] == 1 || t->dims[1] == heads))
         return QVIT_OK;
-    return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: %zu batches and %zu heads fit neither 1 nor %zu "
-                      "and %zu", name, t->dims[0], t->dims[1], r->batch, heads);
+    return qvitp_fail(error, QVIT_ERR_SHAPE,
+                      "%s: %zu batches and %zu heads fit neither 1 nor %zu "
+                      "and %zu",
+                      name, t->dims[0], t->dims[1], r->batch, heads);
 }
 
 /* Reads the sizes off the tensors that have them, then checks all the others against these. */

@@ -20,15 +20,8 @@ struct layer_norm {
     float *gamma, *beta; /* with the output's scale, shift and zero point folded in */
 };
 
-void qvit_layer_norm_options_init(qvit_layer_norm_options *options)
-{
-    if (options) *options = (qvit_layer_norm_options)QVIT_LAYER_NORM_OPTIONS_INIT;
-}
-
-void qvit_unary_args_init(qvit_unary_args *args)
-{
-    if (args) *args = (qvit_unary_args)QVIT_UNARY_ARGS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_layer_norm_options, QVIT_LAYER_NORM_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_unary_args, QVIT_UNARY_ARGS_INIT)
 
 static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *error)
 {
@@ -72,9 +65,9 @@ static qvit_status build(struct layer_norm *p, const qvit_layer_norm_options *o,
     qvitp_engine_free(p->base.engine, mul);
     for (size_t j = 0; j < p->n; j++)
         if (!isfinite(p->gamma[j]) || !isfinite(p->beta[j]))
-            return qvitp_fail(error, QVIT_ERR_VALUE,
-                              "gamma, beta and the output's scale at %zu, multiplied, are not finite",
-                              j);
+            return qvitp_fail(
+                error, QVIT_ERR_VALUE,
+                "gamma, beta and the output's scale at %zu, multiplied, are not finite", j);
     return QVIT_OK;
 }
 
@@ -87,8 +80,9 @@ static void explain(struct layer_norm *p, const qvit_layer_norm_options *o)
     qvitp_plan_explain(&p->base, what, p->base.kernel);
 }
 
-qvit_status qvit_layer_norm_create(const qvit_engine *engine, const qvit_layer_norm_options *options,
-                                   qvit_plan **out, qvit_error *error)
+qvit_status qvit_layer_norm_create(const qvit_engine *engine,
+                                   const qvit_layer_norm_options *options, qvit_plan **out,
+                                   qvit_error *error)
 {
     if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
     *out = NULL;
@@ -130,8 +124,13 @@ static void run_task(void *argument, size_t index, size_t worker)
     (void)worker;
     const struct run *r = argument;
     const struct layer_norm *p = r->plan;
-    struct qvitp_layer_norm row = {.n = p->n, .gamma = p->gamma, .beta = p->beta, .eps = p->eps,
-                                   .lo = p->form.lo, .hi = p->form.hi, .out = p->form.out};
+    struct qvitp_layer_norm row = {.n = p->n,
+                                   .gamma = p->gamma,
+                                   .beta = p->beta,
+                                   .eps = p->eps,
+                                   .lo = p->form.lo,
+                                   .hi = p->form.hi,
+                                   .out = p->form.out};
     size_t end = qvitp_tile_first(r->total, r->tasks, index + 1);
     for (size_t i = qvitp_tile_first(r->total, r->tasks, index); i < end; i++) {
         size_t matrix = i / r->rows.rows, place = i % r->rows.rows;

@@ -29,15 +29,8 @@ struct linear {
 /* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. */
 enum { CHUNK_BYTES = 256 * 1024, VECTOR_PADDING = 64 };
 
-void qvit_linear_options_init(qvit_linear_options *options)
-{
-    if (options) *options = (qvit_linear_options)QVIT_LINEAR_OPTIONS_INIT;
-}
-
-void qvit_linear_args_init(qvit_linear_args *args)
-{
-    if (args) *args = (qvit_linear_args)QVIT_LINEAR_ARGS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_linear_options, QVIT_LINEAR_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_linear_args, QVIT_LINEAR_ARGS_INIT)
 
 /* ---- making ---- */
 
@@ -49,8 +42,8 @@ static qvit_status check_ports(const qvit_linear_options *o, qvit_error *error)
         QVITP_TRY(qvitp_port_check(&o->residual, "residual", error));
     const qvit_quantizer *input = o->input.quantizer, *weight = o->weight.quantizer;
     const qvit_quantizer *residual = o->residual.quantizer;
-    if (!input != !weight || (!input && (o->input.dtype != QVIT_DTYPE_F32 ||
-                                         o->weight.dtype != QVIT_DTYPE_F32)))
+    if (!input != !weight ||
+        (!input && (o->input.dtype != QVIT_DTYPE_F32 || o->weight.dtype != QVIT_DTYPE_F32)))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
                           "input %s with weights %s: both are codes or both are f32",
                           qvitp_dtype_name(o->input.dtype), qvitp_dtype_name(o->weight.dtype));
@@ -122,8 +115,10 @@ static qvit_status pack_codes(struct linear *p, const qvit_linear_options *o, si
     for (size_t i = 0; i < p->k; i++) {
         int32_t code = qvitp_get_int(o->weights, at, i);
         if ((float)code < q->lo || (float)code > q->hi)
-            return qvitp_fail(error, QVIT_ERR_VALUE, "weights: code %d at [%zu, %zu] is outside "
-                              "%d..%d", (int)code, row, i, (int)q->lo, (int)q->hi);
+            return qvitp_fail(error, QVIT_ERR_VALUE,
+                              "weights: code %d at [%zu, %zu] is outside "
+                              "%d..%d",
+                              (int)code, row, i, (int)q->lo, (int)q->hi);
         codes[i] = (int8_t)code;
         sum += code;
         magnitude += code < 0 ? -code : code;
@@ -196,7 +191,8 @@ static qvit_status check_finite(const struct linear *p, qvit_error *error)
         for (size_t j = 0; vectors[v] && j < p->n; j++)
             if (!isfinite(vectors[v][j]))
                 return qvitp_fail(error, QVIT_ERR_VALUE,
-                                  "the scales of output %zu, multiplied together, are not finite", j);
+                                  "the scales of output %zu, multiplied together, are not finite",
+                                  j);
     return QVIT_OK;
 }
 
@@ -205,8 +201,11 @@ static qvit_status build(struct linear *p, const qvit_linear_options *o, qvit_er
     struct qvitp_epilogue *e = &p->epilogue;
     QVITP_TRY(pack_weights(p, o, error));
     set_scales(p, o);
-    *e = (struct qvitp_epilogue){.init = p->init, .scale = p->scale, .scale2 = p->scale2,
-                                 .bias = p->bias, .gelu = o->activation == QVIT_ACTIVATION_GELU};
+    *e = (struct qvitp_epilogue){.init = p->init,
+                                 .scale = p->scale,
+                                 .scale2 = p->scale2,
+                                 .bias = p->bias,
+                                 .gelu = o->activation == QVIT_ACTIVATION_GELU};
     set_residual(e, &o->residual);
     struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
     qvitp_output_fill(&output, 0, p->n, p->mul, p->mul_neg, p->add, e);
@@ -332,8 +331,8 @@ static void run_task(void *argument, size_t index, size_t worker)
         run_unit(r, unit, worker);
 }
 
-static qvit_status check_args(const struct linear *p, const qvit_linear_args *a, struct qvitp_rows *m,
-                              qvit_error *error)
+static qvit_status check_args(const struct linear *p, const qvit_linear_args *a,
+                              struct qvitp_rows *m, qvit_error *error)
 {
     if (!a->residual != (p->residual == QVIT_DTYPE_NONE))
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "residual: %s",

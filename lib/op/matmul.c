@@ -25,15 +25,8 @@ struct matmul {
     struct head *head;
 };
 
-void qvit_matmul_options_init(qvit_matmul_options *options)
-{
-    if (options) *options = (qvit_matmul_options)QVIT_MATMUL_OPTIONS_INIT;
-}
-
-void qvit_matmul_args_init(qvit_matmul_args *args)
-{
-    if (args) *args = (qvit_matmul_args)QVIT_MATMUL_ARGS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_matmul_options, QVIT_MATMUL_OPTIONS_INIT)
+QVITP_DEFINE_INIT(qvit_matmul_args, QVIT_MATMUL_ARGS_INIT)
 
 /* ---- making ---- */
 
@@ -132,7 +125,7 @@ qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_opti
     p->left_type = o.left.dtype;
     p->right_type = o.right.dtype;
     p->output = o.output.dtype;
-    p->epilogue.out = o.output.quantizer              ? QVITP_OUT_CODE
+    p->epilogue.out = o.output.quantizer            ? QVITP_OUT_CODE
                       : p->output == QVIT_DTYPE_S32 ? QVITP_OUT_S32
                                                     : QVITP_OUT_F32;
     if (o.output.quantizer)
@@ -244,8 +237,8 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
         .lda = lda,
         .b = s.right.panels,
         .columns = r->n,
-        .out = matrix_at(out, batch, head) +
-               (ptrdiff_t)first * out->strides[2] * (ptrdiff_t)out_size,
+        .out =
+            matrix_at(out, batch, head) + (ptrdiff_t)first * out->strides[2] * (ptrdiff_t)out_size,
         .ldo = out->strides[2],
         .out_size = out_size,
         .staged = s.staged,

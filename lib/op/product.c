@@ -18,15 +18,20 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     *left = (struct qvitp_left){.kernel = kernels->gemm_f32};
     if (!q) return QVIT_OK;
     if (qvitp_dtype_packed(port->dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed 4-bit codes", name);
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed 4-bit codes",
+                          name);
     left->stage = kernels->stage;
     left->twin = qvitp_quantizer_is_twin(q);
     left->kernel = left->twin ? kernels->gemm_t8s8 : kernels->gemm_u8s8;
     left->half = 1 << (q->bits - 1);
     left->code_max = left->twin ? left->half : 255;
     switch (q->scheme) {
-    case QVIT_SCHEME_TWIN_SOFTMAX: left->stage_form = QVITP_STAGE_TWIN_SOFTMAX; break;
-    case QVIT_SCHEME_TWIN_GELU: left->stage_form = QVITP_STAGE_TWIN_GELU; break;
+    case QVIT_SCHEME_TWIN_SOFTMAX:
+        left->stage_form = QVITP_STAGE_TWIN_SOFTMAX;
+        break;
+    case QVIT_SCHEME_TWIN_GELU:
+        left->stage_form = QVITP_STAGE_TWIN_GELU;
+        break;
     case QVIT_SCHEME_SYMMETRIC:
         left->stage_form = QVITP_STAGE_S8;
         left->zero = 128;
@@ -136,7 +141,8 @@ qvit_status qvitp_output_check(const struct qvitp_output *o, size_t columns, qvi
     const qvit_quantizer *q = o->port->quantizer;
     QVITP_TRY(qvitp_port_check(o->port, "output", error));
     if (q && (qvitp_dtype_packed(o->port->dtype) || q->scheme == QVIT_SCHEME_TWIN_SOFTMAX))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin softmax or packed 4-bit codes");
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "output: twin softmax or packed 4-bit codes");
     if (q && (!qvitp_granularity_fits(q->granularity, QVIT_ANY, columns) ||
               q->granularity->row_blocks != 1))
         return qvitp_fail(error, QVIT_ERR_SHAPE, "output: the granularity is not over %zu columns",
@@ -145,7 +151,8 @@ qvit_status qvitp_output_check(const struct qvitp_output *o, size_t columns, qvi
     QVITP_TRY(qvitp_vector_check(o->shift, "output_shift", columns, error));
     for (size_t j = 0; o->scale && j < columns; j++)
         if (!(qvitp_vector_get(o->scale, j, 1) > 0))
-            return qvitp_fail(error, QVIT_ERR_VALUE, "output_scale: element %zu is not positive", j);
+            return qvitp_fail(error, QVIT_ERR_VALUE, "output_scale: element %zu is not positive",
+                              j);
     if (q && q->scheme == QVIT_SCHEME_TWIN_GELU && o->shift)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes cannot be shifted");
     return QVIT_OK;
@@ -155,7 +162,7 @@ void qvitp_output_fill(const struct qvitp_output *o, size_t first, size_t n, flo
                        float *mul_neg, float *add, struct qvitp_epilogue *epilogue)
 {
     const qvit_quantizer *q = o->port->quantizer;
-    epilogue->out = q                                     ? QVITP_OUT_CODE
+    epilogue->out = q                                  ? QVITP_OUT_CODE
                     : o->port->dtype == QVIT_DTYPE_S32 ? QVITP_OUT_S32
                                                        : QVITP_OUT_F32;
     if (q) epilogue->lo = q->lo, epilogue->hi = q->hi;
@@ -224,8 +231,10 @@ qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t widt
     for (size_t column = 0; fits && column < g->cols; column++)
         fits = qvitp_col_block(g, column) == column / (g->cols / heads);
     if (fits) return QVIT_OK;
-    return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: the granularity is neither layer nor one column "
-                      "block for each of %zu heads", name, heads);
+    return qvitp_fail(error, QVIT_ERR_SHAPE,
+                      "%s: the granularity is neither layer nor one column "
+                      "block for each of %zu heads",
+                      name, heads);
 }
 
 struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head)

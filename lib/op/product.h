@@ -14,7 +14,8 @@ struct qvitp_left {
     qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
     int32_t stage_form, half;
     int32_t twin;
-    int32_t zero; /* zero point of the staged codes, so of unsigned ones: -zero * column sum starts a sum */
+    int32_t
+        zero; /* zero point of the staged codes, so of unsigned ones: -zero * column sum starts a sum */
     int32_t code_max; /* the largest staged code */
 };
 
@@ -33,15 +34,15 @@ struct qvitp_block {
     const struct qvitp_left *left;
     const struct qvitp_epilogue *epilogue;
     size_t m, k;
-    const void *a;     /* rows of the caller's codes or floats */
-    ptrdiff_t lda;     /* bytes */
-    const int32_t *a_index; /* NULL, or the place of each row, in rows */
-    const void *b;     /* the panels, from column 0 */
+    const void *a;                /* rows of the caller's codes or floats */
+    ptrdiff_t lda;                /* bytes */
+    const int32_t *a_index;       /* NULL, or the place of each row, in rows */
+    const void *b;                /* the panels, from column 0 */
     size_t first_column, columns; /* first_column: a multiple of the kernel's nr */
-    const void *residual; /* of column 0, row 0 */
-    ptrdiff_t ldr;        /* elements */
-    size_t residual_size; /* bytes of an element */
-    void *out;            /* of column 0, row 0 */
+    const void *residual;         /* of column 0, row 0 */
+    ptrdiff_t ldr;                /* elements */
+    size_t residual_size;         /* bytes of an element */
+    void *out;                    /* of column 0, row 0 */
     ptrdiff_t ldo;
     size_t out_size;
     void *staged; /* qvitp_left_staged_bytes(left, mr, k); aligned */

@@ -25,10 +25,7 @@ struct quantize {
     struct stretch *stretch;
 };
 
-void qvit_quantize_options_init(qvit_quantize_options *options)
-{
-    if (options) *options = (qvit_quantize_options)QVIT_QUANTIZE_OPTIONS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_quantize_options, QVIT_QUANTIZE_OPTIONS_INIT)
 
 static qvit_status check_options(const qvit_quantize_options *o, qvit_error *error)
 {
@@ -54,7 +51,8 @@ static size_t find_stretches(const qvit_quantizer *q, struct stretch *out)
     for (size_t first = 0, next; first < g->cols; first = next, count++) {
         size_t block = qvitp_col_block(g, first);
         for (next = first + 1; next < g->cols && qvitp_col_block(g, next) == block;) next++;
-        if (out) out[count] = (struct stretch){first, next - first, qvitp_quantizer_coder(q, block)};
+        if (out)
+            out[count] = (struct stretch){first, next - first, qvitp_quantizer_coder(q, block)};
     }
     return count;
 }

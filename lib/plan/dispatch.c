@@ -21,12 +21,14 @@ static int allowed(const struct qvitp_kernels *table, uint64_t isa)
     return (table->needs & ~isa) == 0;
 }
 
-void qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
+uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
 {
+    uint64_t used = 0;
     *out = *tables[0];
     for (size_t i = 1; i < TABLES; i++) {
         const struct qvitp_kernels *table = tables[i];
         if (!allowed(table, isa)) continue;
+        used |= table->needs;
         out->isa = table->isa;
         if (table->gemm_u8s8) { /* the three share a form of the left operand */
             out->gemm_u8s8 = table->gemm_u8s8;
@@ -38,6 +40,7 @@ void qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
         if (table->layer_norm) out->layer_norm = table->layer_norm;
         if (table->encode) out->encode = table->encode;
     }
+    return used;
 }
 
 void qvitp_dispatch_names(uint64_t isa, char *text, size_t size)

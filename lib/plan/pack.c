@@ -54,8 +54,7 @@ static void interleave_bytes(const int8_t *const *rows, size_t kstep, size_t n, 
     for (size_t first = 0; first < n; first += nr, to += panel_bytes) {
         size_t columns = qvitp_min(nr, n - first);
         for (size_t j = 0; j < columns; j++)
-            for (size_t s = 0; s < kstep; s++)
-                to[j * kstep + s] = rows[s] ? rows[s][first + j] : 0;
+            for (size_t s = 0; s < kstep; s++) to[j * kstep + s] = rows[s] ? rows[s][first + j] : 0;
         memset(to + columns * kstep, 0, (nr - columns) * kstep);
     }
 }

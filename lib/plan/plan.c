@@ -62,4 +62,5 @@ void qvitp_plan_explain(qvit_plan *plan, const char *what, const char *kernels)
     char names[80];
     qvitp_dispatch_names(plan->engine->isa, names, sizeof names);
     snprintf(plan->text, sizeof plan->text, "%s: %s; newest of %s", what, kernels, names);
+    qvitp_log(plan->engine, QVIT_LOG_INFO, "%s", plan->text);
 }

@@ -7,10 +7,7 @@
 #include "base/options.h"
 #include "engine.h"
 
-void qvit_granularity_options_init(qvit_granularity_options *options)
-{
-    if (options) *options = (qvit_granularity_options)QVIT_GRANULARITY_OPTIONS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_granularity_options, QVIT_GRANULARITY_OPTIONS_INIT)
 
 /* One side of the partition: rows or columns. */
 struct side {

@@ -6,10 +6,10 @@
 
 struct qvit_granularity {
     const qvit_engine *engine;
-    size_t rows, cols;             /* QVIT_ANY: any number                                           */
+    size_t rows, cols; /* QVIT_ANY: any number                                           */
     size_t row_blocks, col_blocks;
-    uint32_t *row_block_of;        /* [rows] block of each row; NULL where there is one block        */
-    uint32_t *col_block_of;        /* [cols]                                                         */
+    uint32_t *row_block_of; /* [rows] block of each row; NULL where there is one block        */
+    uint32_t *col_block_of; /* [cols]                                                         */
 };
 
 /* The block of a row, and of a column. */

@@ -10,10 +10,7 @@
 #include "engine.h"
 #include "tensor.h"
 
-void qvit_quantizer_options_init(qvit_quantizer_options *options)
-{
-    if (options) *options = (qvit_quantizer_options)QVIT_QUANTIZER_OPTIONS_INIT;
-}
+QVITP_DEFINE_INIT(qvit_quantizer_options, QVIT_QUANTIZER_OPTIONS_INIT)
 
 /* ---- making ---- */
 
@@ -257,8 +254,9 @@ static qvit_status check_side(const qvit_quantizer *q, const qvit_tensor *t, con
                       qvitp_dtype_name(t->dtype), (int)q->bits, qvitp_dtype_name(whole));
 }
 
-static qvit_status check_pair(const qvit_quantizer *q, const qvit_tensor *in, const qvit_tensor *out,
-                              int in_codes, int out_codes, qvit_error *error)
+static qvit_status check_pair(const qvit_quantizer *q, const qvit_tensor *in,
+                              const qvit_tensor *out, int in_codes, int out_codes,
+                              qvit_error *error)
 {
     if (!q) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "quantizer is NULL");
     QVITP_TRY(check_side(q, in, "input", in_codes, 0, error));
@@ -287,9 +285,9 @@ qvit_status qvit_quantizer_encode(const qvit_quantizer *q, const qvit_tensor *in
                                   const qvit_tensor *codes, qvit_error *error)
 {
     QVITP_TRY(check_pair(q, in, codes, 0, 1, error));
-    FOR_EACH_ELEMENT(q, in, codes,
-                     qvitp_set_int(codes, to, col,
-                                   qvitp_coder_encode(&coder, qvitp_get_float(in, from, col))))
+    FOR_EACH_ELEMENT(
+        q, in, codes,
+        qvitp_set_int(codes, to, col, qvitp_coder_encode(&coder, qvitp_get_float(in, from, col))))
     return qvitp_ok(error);
 }
 
@@ -297,9 +295,9 @@ qvit_status qvit_quantizer_decode(const qvit_quantizer *q, const qvit_tensor *co
                                   const qvit_tensor *out, qvit_error *error)
 {
     QVITP_TRY(check_pair(q, codes, out, 1, 0, error));
-    FOR_EACH_ELEMENT(q, codes, out,
-                     qvitp_set_float(out, to, col,
-                                     qvitp_coder_decode(&coder, qvitp_get_int(codes, from, col))))
+    FOR_EACH_ELEMENT(
+        q, codes, out,
+        qvitp_set_float(out, to, col, qvitp_coder_decode(&coder, qvitp_get_int(codes, from, col))))
     return qvitp_ok(error);
 }
 

@@ -41,11 +41,11 @@ float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, flo
 
 /* What the epilogue of kernels/kernels.h does to one accumulator, or to a twin's pair. */
 struct qvitp_ref_epilogue {
-    float scale, scale2, bias;   /* t = acc * scale + bias, or (lo * scale + hi * scale2) + bias    */
-    int32_t twin, gelu;          /* booleans                                                        */
+    float scale, scale2, bias; /* t = acc * scale + bias, or (lo * scale + hi * scale2) + bias    */
+    int32_t twin, gelu;        /* booleans                                                        */
     int32_t has_residual, has_mul;
-    float residual;              /* already a float                                                 */
-    float mul, mul_neg, add;     /* t = t * (t < 0 ? mul_neg : mul) + add                           */
+    float residual;          /* already a float                                                 */
+    float mul, mul_neg, add; /* t = t * (t < 0 ? mul_neg : mul) + add                           */
 };
 float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e);
 
@@ -75,8 +75,8 @@ void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, co
                             float mul, float mul2, float half, float *e, uint8_t *codes);
 
 /* scratch: n floats, not the memory of x or y; y may be that of x. */
-void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta, float eps,
-                          float *scratch, float *y);
+void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta,
+                          float eps, float *scratch, float *y);
 
 /* ---- ref_attention.c: one head, from codes to the sums of P V ---- */
 

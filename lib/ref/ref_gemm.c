@@ -10,8 +10,7 @@ void qvitp_ref_gemm_u8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             int64_t sum = 0;
-            for (size_t p = 0; p < k; p++)
-                sum += (int64_t)(a[i * lda + p] - zero) * b[j * ldb + p];
+            for (size_t p = 0; p < k; p++) sum += (int64_t)(a[i * lda + p] - zero) * b[j * ldb + p];
             acc[i * ldc + j] = (int32_t)sum;
         }
 }

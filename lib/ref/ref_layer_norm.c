@@ -5,8 +5,8 @@
 
 #include "base/numerics.h"
 
-void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta, float eps,
-                          float *scratch, float *y)
+void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta,
+                          float eps, float *scratch, float *y)
 {
     float mean = qvitp_ref_sum(x, n) / (float)n;
     for (size_t j = 0; j < n; j++) scratch[j] = (x[j] - mean) * (x[j] - mean);

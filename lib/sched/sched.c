@@ -2,11 +2,9 @@
 #include "sched/sched.h"
 
 #include "base/error.h"
+#include "base/options.h"
 
-void qvit_executor_init(qvit_executor *executor)
-{
-    if (executor) *executor = (qvit_executor)QVIT_EXECUTOR_INIT;
-}
+QVITP_DEFINE_INIT(qvit_executor, QVIT_EXECUTOR_INIT)
 
 qvit_status qvitp_parallel(const qvit_executor *executor, size_t count, qvit_task *task,
                            void *argument, qvit_error *error)
@@ -36,7 +34,7 @@ static qvit_status run_openmp(void *user, size_t count, qvit_task *task, void *a
 
 void qvitp_default_executor(qvit_executor *executor)
 {
-    qvit_executor_init(executor);
+    *executor = (qvit_executor)QVIT_EXECUTOR_INIT;
     int threads = omp_get_max_threads();
     executor->workers = threads > 0 ? (size_t)threads : 1;
     executor->user = (void *)(uintptr_t)executor->workers;
@@ -45,6 +43,9 @@ void qvitp_default_executor(qvit_executor *executor)
 
 #else
 
-void qvitp_default_executor(qvit_executor *executor) { qvit_executor_init(executor); }
+void qvitp_default_executor(qvit_executor *executor)
+{
+    *executor = (qvit_executor)QVIT_EXECUTOR_INIT;
+}
 
 #endif

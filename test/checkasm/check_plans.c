@@ -46,8 +46,8 @@ struct coder {
 static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, int32_t bits,
                                uint32_t flags)
 {
-    struct coder c = {.scheme = scheme, .scale = random_scale(), .scale2 = random_scale(),
-                      .bits = bits};
+    struct coder c = {
+        .scheme = scheme, .scale = random_scale(), .scale2 = random_scale(), .bits = bits};
     int is_signed = scheme == QVIT_SCHEME_SYMMETRIC || scheme == QVIT_SCHEME_TWIN_GELU;
     int32_t half = 1 << (bits - 1), twin = scheme >= QVIT_SCHEME_TWIN_SOFTMAX;
     c.lo = (float)(is_signed ? -half + (flags ? 1 : 0) : 0);
@@ -118,14 +118,17 @@ static qvit_scheme random_input_scheme(void)
 
 static struct linear_case random_linear(const qvit_engine *engine)
 {
-    struct linear_case c = {.m = 1 + check_below(40), .n = 1 + check_below(70),
-                            .k = 1 + check_below(200), .gelu = check_random() & 1,
+    struct linear_case c = {.m = 1 + check_below(40),
+                            .n = 1 + check_below(70),
+                            .k = 1 + check_below(200),
+                            .gelu = check_random() & 1,
                             .codes_out = check_random() & 1};
     static const qvit_scheme outs[] = {QVIT_SCHEME_SYMMETRIC, QVIT_SCHEME_ASYMMETRIC,
                                        QVIT_SCHEME_TWIN_GELU};
     int32_t bits = 2 + (int32_t)check_below(7);
     c.in = make_coder(engine, random_input_scheme(), 2 + (int32_t)check_below(7), 0);
-    c.weight = make_coder(engine, QVIT_SCHEME_SYMMETRIC, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0);
+    c.weight =
+        make_coder(engine, QVIT_SCHEME_SYMMETRIC, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0);
     c.out = make_coder(engine, outs[check_below(3)], 2 + (int32_t)check_below(7), 0);
     c.x = random_codes(&c.in, c.m * c.k);
     c.w = random_codes(&c.weight, c.n * c.k);
@@ -172,7 +175,8 @@ static void run_linear(const qvit_engine *engine, const struct linear_case *c, v
 }
 
 /* The two sums of one output; plain codes have all of it in lo. */
-static void reference_sums(const struct linear_case *c, size_t i, size_t j, int32_t *lo, int32_t *hi)
+static void reference_sums(const struct linear_case *c, size_t i, size_t j, int32_t *lo,
+                           int32_t *hi)
 {
     const uint8_t *x = c->x + i * c->k;
     const int8_t *w = (const int8_t *)c->w + j * c->k;
@@ -234,9 +238,9 @@ static void linear_plans(const struct qvitp_kernels *table)
     qvit_engine *engine = engine_for(table);
     for (int i = 0; i < LINEAR_CASES; i++) {
         struct linear_case c = random_linear(engine);
-        check_case("linear %zu x %zu x %zu, input scheme %d, %d bits, gelu %d, codes %d, residual %d",
-                   c.m, c.n, c.k, (int)c.in.scheme, (int)c.in.bits, c.gelu, c.codes_out,
-                   c.residual != NULL);
+        check_case(
+            "linear %zu x %zu x %zu, input scheme %d, %d bits, gelu %d, codes %d, residual %d", c.m,
+            c.n, c.k, (int)c.in.scheme, (int)c.in.bits, c.gelu, c.codes_out, c.residual != NULL);
         void *y = malloc(c.m * c.n * sizeof(float));
         run_linear(engine, &c, y);
         compare_linear(&c, y);
@@ -272,12 +276,15 @@ static struct coder make_probability(const qvit_engine *engine)
 
 static struct attention_case random_attention(const qvit_engine *engine)
 {
-    struct attention_case c = {.queries = 1 + check_below(40), .keys = 1 + check_below(220),
-                               .heads = 1 + check_below(3), .dim = 1 + check_below(70),
-                               .score_scale = 0.25f, .codes_out = check_random() & 1};
+    struct attention_case c = {.queries = 1 + check_below(40),
+                               .keys = 1 + check_below(220),
+                               .heads = 1 + check_below(3),
+                               .dim = 1 + check_below(70),
+                               .score_scale = 0.25f,
+                               .codes_out = check_random() & 1};
     size_t tokens = c.heads * c.dim;
-    c.query = make_coder(engine, check_random() & 1 ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC,
-                         8, 0);
+    c.query = make_coder(engine,
+                         check_random() & 1 ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC, 8, 0);
     c.key = make_coder(engine, QVIT_SCHEME_SYMMETRIC, 8, QVIT_QUANTIZER_NARROW);
     c.value = make_coder(engine, QVIT_SCHEME_SYMMETRIC, 8, QVIT_QUANTIZER_NARROW);
     c.probability = make_probability(engine);
@@ -331,13 +338,19 @@ static struct qvitp_ref_attention reference_head(const struct attention_case *c,
 {
     const struct coder *p = &c->probability;
     size_t stride = c->heads * c->dim;
-    struct qvitp_ref_attention r = {
-        .keys = c->keys, .dim = c->dim, .query = c->q + head * c->dim,
-        .key = (const int8_t *)c->k + head * c->dim, .value = (const int8_t *)c->v + head * c->dim,
-        .query_stride = stride, .key_stride = stride, .value_stride = stride,
-        .query_signed = c->query.scheme == QVIT_SCHEME_SYMMETRIC, .query_zero = c->query.zero,
-        .score_scale = c->query.scale * c->key.scale * c->score_scale, .mul = 1.0f / p->scale,
-        .hi = p->hi};
+    struct qvitp_ref_attention r = {.keys = c->keys,
+                                    .dim = c->dim,
+                                    .query = c->q + head * c->dim,
+                                    .key = (const int8_t *)c->k + head * c->dim,
+                                    .value = (const int8_t *)c->v + head * c->dim,
+                                    .query_stride = stride,
+                                    .key_stride = stride,
+                                    .value_stride = stride,
+                                    .query_signed = c->query.scheme == QVIT_SCHEME_SYMMETRIC,
+                                    .query_zero = c->query.zero,
+                                    .score_scale = c->query.scale * c->key.scale * c->score_scale,
+                                    .mul = 1.0f / p->scale,
+                                    .hi = p->hi};
     if (p->scheme != QVIT_SCHEME_TWIN_SOFTMAX) return r;
     r.mul2 = 1.0f / p->scale2;
     r.half = (p->hi + 1) / 2;
