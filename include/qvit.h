@@ -1585,7 +1585,7 @@ QVIT_API qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_a
 /* ---- 11. Introspection ----------------------------------------------------------------------- */
 
 /*
- * The name of the kernel that does a plan's main work, "gemm_u8s8_14x32_avx512vnni": operation,
+ * The name of the kernel that does a plan's main work, "gemm_u8s8_12x32_avx512vnni": operation,
  * operands (t8: twin codes), tile, instruction set. Of an attention it is that of Q K^T. Static; ""
  * for NULL.
  */
@@ -1596,7 +1596,7 @@ QVIT_API const char *qvit_plan_kernel(const qvit_plan *plan);
  * Writes at most `size` bytes with the NUL and returns the length of the whole text, as snprintf
  * does. For people and reports, not for parsing.
  *
- *     linear 576 x 192, u8 x s8 -> s8: gemm_u8s8_14x32_avx512vnni; newest of scalar avx2 avx512vnni
+ *     linear 576 x 192, u8 x s8 -> s8: gemm_u8s8_12x32_avx512vnni; newest of scalar avx2 avx512vnni
  */
 QVIT_API size_t qvit_plan_describe(const qvit_plan *plan, char *text, size_t size);
 

@@ -55,8 +55,9 @@ struct qvitp_epilogue {
 /*
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
  *
- * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr. The kernel owns its edges: it writes
- * exactly m x n elements of out and reads exactly m x n of the residual.
+ * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr; a wide kernel takes any n >= 1, whose panels
+ * follow one another in b. The kernel owns its edges: it writes exactly m x n elements of out and reads
+ * exactly m x n of the residual.
  *
  * A: m rows of k codes. `a` is row-major with lda bytes between rows, in the kernel's own element
  *    form (below); k is a multiple of kstep and every row really has k elements (the operation stages
@@ -100,6 +101,7 @@ struct qvitp_gemm_kernel {
     qvitp_gemm_fn *run;
     uint16_t mr, nr, kstep;
     uint16_t a_form;         /* QVITP_A_* */
+    uint16_t wide;           /* 1: takes many panels in a call, to finish one while it sums the next */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
 

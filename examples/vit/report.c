@@ -40,7 +40,7 @@ static void write_count(json_writer *w, const char *key, size_t value)
     json_integer(w, (int64_t)value);
 }
 
-/* Which kernel each plan runs: "blocks.0.attn.qkv gemm_u8s8_14x32_avx512vnni". */
+/* Which kernel each plan runs: "blocks.0.attn.qkv gemm_u8s8_12x32_avx512vnni". */
 static void write_kernels(json_writer *w, const network *net)
 {
     json_key(w, "kernels");

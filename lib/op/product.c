@@ -115,9 +115,10 @@ static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
     const char *residual = b->residual;
     if (residual) residual += (ptrdiff_t)row * b->ldr * (ptrdiff_t)b->residual_size;
     char *out = (char *)b->out + (ptrdiff_t)row * b->ldo * (ptrdiff_t)b->out_size;
-    for (size_t done = 0; done < b->columns; done += kernel->nr) {
+    size_t width = kernel->wide ? b->columns : kernel->nr;
+    for (size_t done = 0; done < b->columns; done += width) {
         tile.column = b->first_column + done;
-        tile.n = qvitp_min(kernel->nr, b->columns - done);
+        tile.n = qvitp_min(width, b->columns - done);
         tile.b = (const char *)b->b + tile.column * tile.k * b_size;
         if (residual) tile.residual = residual + tile.column * b->residual_size;
         tile.out = out + tile.column * b->out_size;

@@ -11,7 +11,7 @@
 #include "checkasm.h"
 #include "ref/ref.h"
 
-enum { MAX_MR = 16, MAX_NR = 64, MAX_K = 3072, VECTOR = 256 };
+enum { MAX_MR = 16, MAX_NR = 128, MAX_K = 3072, VECTOR = 256 }; /* MAX_NR: columns of a call */
 enum { PLAIN, TWIN, FLOATS };
 enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FILLS };
 enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_VECTORS }; /* seven from here on */
@@ -108,13 +108,13 @@ static void place_a(void)
 
 static void place_b(void)
 {
-    size_t nr = c.kernel->nr, step = c.kernel->kstep;
-    size_t bytes = c.padded * nr * (c.kind == FLOATS ? 4 : 1);
+    size_t nr = c.kernel->nr, step = c.kernel->kstep, panels = (c.n + nr - 1) / nr;
+    size_t bytes = c.padded * nr * panels * (c.kind == FLOATS ? 4 : 1);
     void *panel = check_place(SLOT_B, bytes, 64, c.side == CHECK_LOOSE ? CHECK_BACK : c.side);
     memset(panel, 0, bytes);
     for (size_t j = 0; j < c.n; j++)
         for (size_t p = 0; p < c.k; p++) {
-            size_t at = ((p / step) * nr + j) * step + p % step;
+            size_t at = j / nr * nr * c.padded + (p / step * nr + j % nr) * step + p % step;
             if (c.kind == FLOATS)
                 ((float *)panel)[at] = c.fb[j * c.k + p];
             else
@@ -150,7 +150,7 @@ enum { INIT, SCALE, SCALE2, BIAS, MUL, MUL_NEG, ADD };
  * stands outside the tile's columns must have no effect. */
 static void make_vectors(float range)
 {
-    size_t length = (c.tile.column + c.kernel->nr + 63) / 64 * 64;
+    size_t nr = c.kernel->nr, length = (c.tile.column + (c.n + nr - 1) / nr * nr + 63) / 64 * 64;
     float largest = 1;
     for (size_t i = 0; i < c.m; i++)
         for (size_t j = 0; j < c.n; j++) {
@@ -340,6 +340,17 @@ static void shapes(const struct qvitp_kernels *table)
             }
 }
 
+static void panels(const struct qvitp_kernels *table)
+{
+    (void)table;
+    for (int i = 0; i < 300; i++) {
+        c.m = 1 + check_below(c.kernel->mr);
+        c.n = c.kernel->nr + 1 + check_below(2 * (size_t)c.kernel->nr + 5);
+        c.k = check_below(8) > 0 ? 1 + check_below(300) : some_depth(check_below(5));
+        any_case(100);
+    }
+}
+
 static void extremes(const struct qvitp_kernels *table)
 {
     (void)table;
@@ -381,6 +392,7 @@ void check_gemms(const struct qvitp_kernels *table)
         c.kernel = kernels[kind];
         c.kind = kind;
         check_row(c.kernel->name, "shapes", shapes, table);
+        if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
         check_row(c.kernel->name, "extremes", extremes, table);
         check_row(c.kernel->name, "epilogues", epilogues, table);
     }
