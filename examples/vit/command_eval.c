@@ -116,10 +116,10 @@ static qvit_status create_limited_engine(const struct evaluation *e, const char 
 }
 
 /*
- * Calibration has an engine of its own. It always runs on all that the CPU has, whatever --isa says:
- * float sums may fuse their multiplications and so differ in their last bits from one instruction
- * set to the next, and with them what is calibrated. So the same codes are evaluated everywhere, and
- * those give the same bits everywhere.
+ * Calibration has an engine of its own. It always runs on all that the CPU has, whatever --isa
+ * says: float sums may fuse their multiplications and so differ in their last bits from one
+ * instruction set to the next, and with them what is calibrated. So the same codes are evaluated
+ * everywhere, and those give the same bits everywhere.
  */
 static qvit_status create_engines(struct evaluation *e)
 {

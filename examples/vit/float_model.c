@@ -1,6 +1,5 @@
 #include "float_model.h"
 
-
 #include "fail.h"
 
 static const qvit_port f32 = {QVIT_DTYPE_F32, 0, NULL};

@@ -1,13 +1,13 @@
 /*
- * model.h - the float weights of a plain ViT or DeiT, read from a safetensors file with timm's names.
+ * model.h - the float weights of a plain ViT or DeiT, from a safetensors file with timm's names.
  *
  * Everything about the model is found in the file: sizes from the shapes of the tensors, the
- * normalisation of the images from the metadata ("mean" and "std", each "r,g,b"). Only the number of
- * heads cannot be seen; it is width / 64 unless given.
+ * normalisation of the images from the metadata ("mean" and "std", each "r,g,b"). Only the number
+ * of heads cannot be seen; it is width / 64 unless given.
  *
  * The model takes pixels as they are, 0..255: (pixel / 255 - mean) / std is folded into the patch
- * embedding, whose weights become w / (255 std) and whose bias loses the sum of w mean / std. So the
- * first layer of the quantized model multiplies the bytes of the image itself.
+ * embedding, whose weights become w / (255 std) and whose bias loses the sum of w mean / std. So
+ * the first layer of the quantized model multiplies the bytes of the image itself.
  */
 #ifndef VIT_MODEL_H
 #define VIT_MODEL_H

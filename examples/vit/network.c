@@ -187,7 +187,7 @@ qvit_tensor network_heads(const qvit_tensor *qkv, size_t part, size_t heads)
     return view;
 }
 
-/* Queries, keys and values stay where the qkv layer wrote them; the heads' outputs are the context. */
+/* Queries, keys and values stay where the qkv layer wrote them. */
 static qvit_status run_attention(const struct pass *p, size_t block, const qvit_tensor *qkv,
                                  const qvit_tensor *context)
 {

@@ -2,8 +2,8 @@
  * network.h - a ViT as a chain of plans, the memory that they work in, and the forward pass.
  *
  * A float network and a quantized one differ in their plans, and so in the types of what goes from
- * one plan to the next; the pass through them is the same. float_model.c makes the plans of the one,
- * quantized_model.c of the other:
+ * one plan to the next; the pass through them is the same. float_model.c makes the plans of the
+ * one, quantized_model.c of the other:
  *
  *     network_begin(&net, model, error)              room for the steps
  *     ...make every step's plan...
@@ -107,8 +107,11 @@ qvit_status network_begin(network *net, const vit_model *model, qvit_error *erro
 qvit_status network_reserve(network *net, size_t batch, bool observed, qvit_error *error);
 
 /*
- * images: count * image * image pixels of red, green, blue; count <= batch. logits: [count, classes].
- * observer: NULL, or for a network that is observed. One pass at a time: it works in net's memory.
+ * images: count * image * image pixels of red, green, blue; count <= batch
+ * logits: [count, classes]
+ * observer: NULL, or for a network that is observed
+ *
+ * One pass at a time: it works in the network's memory.
  */
 qvit_status network_forward(network *net, const uint8_t *images, size_t count, float *logits,
                             const network_observer *observer, qvit_error *error);

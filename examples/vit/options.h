@@ -4,7 +4,7 @@
  *     size_t threads = 1;
  *     const char *model = NULL;
  *     const option table[] = {
- *         {.name = "--model", .value = "FILE", .help = "the model", .text = &model, .required = true},
+ *         {.name = "--model", .value = "FILE", .help = "the model", .text = &model},
  *         {.name = "--threads", .value = "T", .help = "threads to use", .number = &threads,
  *          .least = 1, .most = 64},
  *     };

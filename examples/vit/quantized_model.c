@@ -72,8 +72,8 @@ static qvit_status create_joined(const struct builder *b, const qvit_quantizer *
 
 /*
  * Queries, keys and values leave the qkv layer as one tensor, each head with the scale that its own
- * site found: 3 * heads blocks of columns. That takes codes of one kind for all three. They are
- * written as V's, in +-127 at 8 bits, which Q could exceed by the one code -128.
+ * site found: 3 * heads blocks of columns. That takes codes of one kind for all three, which is what
+ * solving gives.
  */
 static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantizer **out)
 {
@@ -100,7 +100,7 @@ static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantize
 
 /* ---- plans ---- */
 
-/* The scale and shift for each channel that `result` asks of a producer; absent ones are NULL data. */
+/* The scale and shift for each channel that `result` asks of a producer; data NULL if absent. */
 static qvit_status read_pair(const struct builder *b, const qvit_result *result,
                              qvit_result_key scale_key, qvit_result_key shift_key,
                              qvit_tensor *scale, qvit_tensor *shift)

@@ -13,7 +13,8 @@
 
 /*
  * Makes the network for up to `batch` images at once. The engine may be another than the one that
- * calibrated. The model must outlive the network, the results need not. *out is empty after a failure.
+ * calibrated. The model must outlive the network, the results need not. *out is empty after a
+ * failure.
  */
 qvit_status quantized_model_create(const vit_model *model, const qvit_engine *engine,
                                    const calibration_results *results, size_t batch, network *out,

@@ -17,6 +17,16 @@ qvit_status qvitp_fail(qvit_error *error, qvit_status status, const char *format
     return status;
 }
 
+void qvitp_fail_in(qvit_error *error, const char *where)
+{
+    if (!error || !error->text[0] || !where[0]) return;
+    char sentence[sizeof error->text];
+    memcpy(sentence, error->text, sizeof sentence);
+    int used = snprintf(error->text, sizeof error->text, "%s: ", where);
+    size_t room = sizeof error->text - (size_t)used; /* names are shorter than the text */
+    snprintf(error->text + used, room, "%.*s", (int)room - 1, sentence);
+}
+
 qvit_status qvitp_ok(qvit_error *error)
 {
     if (error) memset(error, 0, sizeof *error);

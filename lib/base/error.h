@@ -14,6 +14,9 @@
 qvit_status qvitp_fail(qvit_error *error, qvit_status status, const char *format, ...)
     QVITP_PRINTF(3, 4);
 
+/* Puts "where: " before the sentence of a failure; NULL error and empty text stay as they are. */
+void qvitp_fail_in(qvit_error *error, const char *where);
+
 /* Marks success. */
 qvit_status qvitp_ok(qvit_error *error);
 

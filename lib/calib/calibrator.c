@@ -201,7 +201,12 @@ qvit_status qvit_calibrator_observe(qvit_calibrator *c, const qvit_observation *
     if (o.site >= c->count)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "there is no site %zu", o.site);
     struct qvitp_bounds bounds = {c->seed, c->max_bytes / c->count, c->max_rows};
-    QVITP_TRY(qvitp_site_observe(c->sites[o.site], c->engine, &bounds, &o, error));
+    struct qvitp_site *site = c->sites[o.site];
+    qvit_status status = qvitp_site_observe(site, c->engine, &bounds, &o, error);
+    if (status != QVIT_OK) {
+        qvitp_fail_in(error, site->name);
+        return status;
+    }
     c->observed = 1;
     return qvitp_ok(error);
 }

@@ -406,8 +406,7 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
         QVITP_TRY(reserve_linear(site, engine, bounds, &seen, error));
     }
     struct visit visit = {site, bounds, &seen, 0};
-    if (visit_all(&visit))
-        return qvitp_fail(error, QVIT_ERR_STATE, "site %s: a part of a row came twice", site->name);
+    if (visit_all(&visit)) return qvitp_fail(error, QVIT_ERR_STATE, "a part of a row came twice");
     if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
 
     visit.keep = 1;

@@ -32,10 +32,12 @@ static void set_spans(struct solving *s)
     const struct qvitp_recipe *recipe = &s->common->recipe;
     const struct qvitp_site *site = s->site;
     const struct qvitp_stats *stats = &site->stats[s->left_stream];
+    qvit_scheme scheme = qvitp_left_scheme(recipe, site->type, site->kind);
+    /* Symmetric left codes have the range of right ones, so that Q can lie in one tensor with K, V. */
+    uint32_t flags = scheme == QVIT_SCHEME_SYMMETRIC ? qvitp_right_flags(recipe->input_bits) : 0;
     for (size_t g = 0; g < s->groups; g++)
         s->span[g] =
-            (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, site->type, site->kind),
-                                .bits = recipe->input_bits};
+            (struct qvitp_span){.scheme = scheme, .bits = recipe->input_bits, .flags = flags};
     for (size_t h = 0; h < site->heads; h++) {
         struct qvitp_span *span = &s->span[s->groups > 1 ? h : 0];
         qvitp_solve_range(recipe, stats, h, h, 1, &span->lo, &span->hi);

@@ -127,18 +127,25 @@ void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_opera
     }
 }
 
+/* Bytes may alias anything: without `restrict` and a sum of its own no loop here could be vectorised. */
+static void add_row(size_t n, const int8_t *restrict row, int32_t *restrict sums)
+{
+    for (size_t j = 0; j < n; j++) sums[j] += row[j];
+}
+
+static int32_t row_sum(size_t k, const int8_t *row)
+{
+    int32_t sum = 0;
+    for (size_t p = 0; p < k; p++) sum += row[p];
+    return sum;
+}
+
 void qvitp_operand_sums(const struct qvitp_operand *o, size_t n, size_t k, int32_t *sums)
 {
-    for (size_t j = 0; j < n; j++) sums[j] = 0;
     if (o->by_k) {
-        for (size_t p = 0; p < k; p++) {
-            const int8_t *row = (const int8_t *)row_of(o, p, 1);
-            for (size_t j = 0; j < n; j++) sums[j] += row[j];
-        }
-        return;
-    }
-    for (size_t column = 0; column < n; column++) {
-        const int8_t *row = (const int8_t *)row_of(o, column, 1);
-        for (size_t p = 0; p < k; p++) sums[column] += row[p];
+        for (size_t j = 0; j < n; j++) sums[j] = 0;
+        for (size_t p = 0; p < k; p++) add_row(n, (const int8_t *)row_of(o, p, 1), sums);
+    } else {
+        for (size_t j = 0; j < n; j++) sums[j] = row_sum(k, (const int8_t *)row_of(o, j, 1));
     }
 }
