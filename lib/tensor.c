@@ -167,9 +167,9 @@ void qvitp_set_int(const qvit_tensor *t, ptrdiff_t row, size_t col, int32_t valu
         bytes[at(t, row, col)] = (uint8_t)value;
     } else {
         uint8_t *byte = &bytes[row / 2 + (ptrdiff_t)(col / 2)];
-        uint8_t nibble = (uint8_t)(value & 15);
+        uint32_t nibble = (uint32_t)value & 15;
         /* The low nibble comes first and clears the high one, which so stays 0 in an odd row. */
-        *byte = col % 2 ? (uint8_t)((*byte & 15) | nibble << 4) : nibble;
+        *byte = (uint8_t)(col % 2 ? (*byte & 15u) | nibble << 4 : nibble);
     }
 }
 

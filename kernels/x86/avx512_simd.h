@@ -26,7 +26,7 @@
 QVITP_INLINE512 __mmask16 qvitp_512_mask(size_t first, size_t n)
 {
     if (n <= first) return 0;
-    return n - first >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << (n - first)) - 1);
+    return (__mmask16)(n - first >= 16 ? 0xFFFF : (1u << (n - first)) - 1);
 }
 
 QVITP_INLINE512 __m512 qvitp_512_clamp(__m512 x, __m512 lo, __m512 hi)

@@ -25,11 +25,14 @@ uint32_t qvitp_right_flags(int32_t bits) { return bits == 8 ? QVIT_QUANTIZER_NAR
  * scales, it is still a normal number. */
 static const float least_scale = 1e-30f;
 
+static float scale_of(double scale)
+{
+    return scale < (double)least_scale ? least_scale : (float)scale;
+}
+
 float qvitp_symmetric_scale(double top, int32_t bits)
 {
-    if (!(top > 0)) return 1;
-    double scale = top / ((double)(1 << (bits - 1)) - 0.5);
-    return scale < (double)least_scale ? least_scale : (float)scale;
+    return top > 0 ? scale_of(top / ((double)(1 << (bits - 1)) - 0.5)) : 1;
 }
 
 static struct qvitp_coder start(const struct qvitp_span *s)
@@ -44,8 +47,7 @@ static struct qvitp_coder asymmetric(const struct qvitp_span *s, double factor)
     struct qvitp_coder c = start(s);
     double width = factor * ((double)s->hi - (double)s->lo);
     if (!(width > 0)) return c;
-    double scale = width / (double)c.hi;
-    c.scale = scale < (double)least_scale ? least_scale : (float)scale;
+    c.scale = scale_of(width / (double)c.hi);
     double zero = nearbyint(-factor * (double)s->lo / (double)c.scale);
     c.zero = (float)(zero > (double)c.hi ? (double)c.hi : zero);
     return c;
@@ -68,7 +70,7 @@ struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
     if (s->scheme == QVIT_SCHEME_TWIN_GELU) {
         /* The low range is fixed: it just covers GELU's negative values. The search moves the other. */
         double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
-        c.scale = (float)(low / (double)(1 << (s->bits - 1)));
+        c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
         c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
         return c;
     }

@@ -294,6 +294,7 @@ static struct qvitp_key make_key(const struct qvitp_site *site, const struct qvi
 static void add_stats(struct qvitp_site *site, enum qvitp_stream stream, const struct block *b)
 {
     struct qvitp_stats *stats = &site->stats[stream];
+    site->seen |= 1u << stream;
     int linear = site->type == QVIT_SITE_LINEAR;
     for (size_t s = 0; s < b->samples; s++)
         for (size_t h = 0; h < b->heads; h++)
@@ -362,7 +363,7 @@ static struct qvitp_sample_row *find_matrix(const struct visit *v, struct qvitp_
 
 static int visit_matmul(const struct visit *v)
 {
-    for (size_t head = 0; head < v->site->heads; head++) {
+    for (size_t head = 0; v->site->matrices && head < v->site->heads; head++) {
         struct qvitp_matrices *m = &v->site->matrices[head];
         for (int p = 0; p < QVITP_PARTS; p++)
             for (size_t sample = 0; sample < v->seen->part[p].samples; sample++) {
@@ -400,13 +401,13 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
     for (int p = 0; p < QVITP_PARTS; p++)
         if (seen.part[p].rows > WHOLE_MATRIX || seen.first_row > WHOLE_MATRIX - seen.part[p].rows)
             return qvitp_fail(error, QVIT_ERR_ARGUMENT, "row numbers go up to 2^31");
+    struct visit visit = {site, bounds, &seen, 0};
+    if (visit_all(&visit)) return qvitp_fail(error, QVIT_ERR_STATE, "a part of a row came twice");
     if (site->type == QVIT_SITE_MATMUL) {
         QVITP_TRY(reserve_matmul(site, engine, bounds, &seen, error));
     } else {
         QVITP_TRY(reserve_linear(site, engine, bounds, &seen, error));
     }
-    struct visit visit = {site, bounds, &seen, 0};
-    if (visit_all(&visit)) return qvitp_fail(error, QVIT_ERR_STATE, "a part of a row came twice");
     if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
 
     visit.keep = 1;

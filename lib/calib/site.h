@@ -45,7 +45,8 @@ struct qvitp_site {
     size_t group;
     size_t producer, consumer; /* SIZE_MAX: none */
 
-    struct qvitp_stats stats[QVITP_STREAMS]; /* lo NULL: not seen */
+    struct qvitp_stats stats[QVITP_STREAMS];
+    uint32_t seen;           /* mask of the streams that were observed */
     struct qvitp_sample rows;                /* linear */
     struct qvitp_matrices *matrices;         /* matmul: [heads] */
     struct qvit_result *result;              /* NULL: not solved */
@@ -66,7 +67,7 @@ void qvitp_site_free(struct qvitp_site *site, const qvit_engine *engine);
 
 static inline int qvitp_site_saw(const struct qvitp_site *site, enum qvitp_stream stream)
 {
-    return site->stats[stream].lo != NULL;
+    return site->seen >> stream & 1;
 }
 
 #endif

@@ -34,6 +34,7 @@ static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *e
     QVITP_TRY(qvitp_vector_check(o->beta, "beta", n, error));
     if (!(o->eps >= 0 && isfinite(o->eps)))
         return qvitp_fail(error, QVIT_ERR_VALUE, "eps is %g", (double)o->eps);
+    QVITP_TRY(qvitp_port_check(&o->output, "output", error));
     if (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes");
     if (!o->output.quantizer && o->output.dtype != QVIT_DTYPE_F32)

@@ -313,7 +313,7 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
         .out = qvitp_rows_at(m, QVITP_ROWS_OUTPUT, matrix, first),
         .ldo = m->side[QVITP_ROWS_OUTPUT].stride,
         .out_size = m->side[QVITP_ROWS_OUTPUT].size,
-        .staged = r->workspace + worker * staged_bytes(p),
+        .staged = r->workspace ? r->workspace + worker * staged_bytes(p) : NULL,
     };
     if (p->residual != QVIT_DTYPE_NONE) {
         block.residual = qvitp_rows_at(m, QVITP_ROWS_RESIDUAL, matrix, first);

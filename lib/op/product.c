@@ -1,7 +1,7 @@
 /* product.c - what linear, matmul and attention share: staging, tiles, output ports. */
 #include "op/product.h"
 
-#include <math.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -50,10 +50,16 @@ int qvitp_left_in_place(const struct qvitp_left *left, size_t k)
            k % left->kernel->kstep == 0;
 }
 
+/* Bytes of an element as the kernel reads it. */
+static size_t left_element(const struct qvitp_left *left)
+{
+    return left->kernel->a_form == QVITP_A_F32 ? 4 : left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
+}
+
 size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k)
 {
-    size_t element = left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
-    size_t bytes = qvitp_mul(qvitp_mul(rows, qvitp_packed_k(left->kernel, k)), element);
+    size_t packed = qvitp_packed_k(left->kernel, k);
+    size_t bytes = qvitp_mul(qvitp_mul(rows, packed), left_element(left));
     return qvitp_round_up(bytes, QVIT_ALIGNMENT);
 }
 
@@ -79,6 +85,26 @@ static const char *left_row(const struct qvitp_block *b, size_t row)
     return (const char *)b->a + place * b->lda;
 }
 
+/* Copies one row into the tile's scratch memory, in the form that the kernel reads. */
+static void stage_row(const struct qvitp_block *b, size_t row, size_t i,
+                      const struct qvitp_tile *tile)
+{
+    const struct qvitp_left *left = b->left;
+    char *dst = (char *)b->staged + (ptrdiff_t)i * tile->lda;
+    if (!left->stage) {
+        memcpy(dst, left_row(b, row + i), b->k * sizeof(float));
+        return;
+    }
+    struct qvitp_stage stage = {.n = b->k,
+                                .padded = tile->k,
+                                .codes = (const uint8_t *)left_row(b, row + i),
+                                .dst = dst,
+                                .form = left->stage_form,
+                                .half = left->half};
+    if (left->twin) stage.dst2 = dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+    left->stage(&stage);
+}
+
 /* Points the tile at its left rows, staging them first where they cannot be read in place. */
 static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile *tile)
 {
@@ -89,20 +115,11 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
         tile->lda = b->lda;
         return;
     }
-    size_t plane = qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
     tile->a = b->staged;
-    tile->a2 = left->twin ? (char *)b->staged + plane : NULL;
-    tile->lda = (ptrdiff_t)(tile->k * (left->kernel->a_form == QVITP_A_S16 ? 2 : 1));
-    for (size_t i = 0; i < tile->m; i++) {
-        struct qvitp_stage stage = {.n = b->k,
-                                    .padded = tile->k,
-                                    .codes = (const uint8_t *)left_row(b, row + i),
-                                    .dst = (char *)tile->a + (ptrdiff_t)i * tile->lda,
-                                    .form = left->stage_form,
-                                    .half = left->half};
-        if (left->twin) stage.dst2 = (char *)tile->a2 + (ptrdiff_t)i * tile->lda;
-        left->stage(&stage);
-    }
+    tile->lda = (ptrdiff_t)(tile->k * left_element(left));
+    if (left->twin)
+        tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+    for (size_t i = 0; i < tile->m; i++) stage_row(b, row, i, tile);
 }
 
 /* All panels of one row tile. */

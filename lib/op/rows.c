@@ -27,10 +27,22 @@ static qvit_status check_side(const struct qvitp_rows_side *side, const qvit_ten
     return QVIT_OK;
 }
 
-/* Whether dimension i of a tensor can be merged with those behind it into evenly spaced rows. */
-static int merges(const qvit_tensor *t, int32_t i)
+/*
+ * Merges dimension i into the rows behind it, if every side's rows stay evenly spaced: always where it
+ * has the size 1, and where there is one row so far, whose stride then says nothing yet.
+ */
+static int merge(struct qvitp_rows *rows, size_t size, int32_t i)
 {
-    return t->strides[i] == (ptrdiff_t)t->dims[i + 1] * t->strides[i + 1] || t->dims[i] == 1;
+    for (int s = 0; s < QVITP_ROWS_SIDES; s++) {
+        const qvit_tensor *t = rows->side[s].tensor;
+        ptrdiff_t span = (ptrdiff_t)rows->rows * rows->side[s].stride;
+        if (t && size > 1 && rows->rows > 1 && t->strides[i] != span) return 0;
+    }
+    for (int s = 0; s < QVITP_ROWS_SIDES; s++)
+        if (rows->side[s].tensor && size > 1 && rows->rows == 1)
+            rows->side[s].stride = rows->side[s].tensor->strides[i];
+    rows->rows *= size;
+    return 1;
 }
 
 qvit_status qvitp_rows_init(struct qvitp_rows *rows,
@@ -38,28 +50,18 @@ qvit_status qvitp_rows_init(struct qvitp_rows *rows,
 {
     memset(rows, 0, sizeof *rows);
     const qvit_tensor *input = side[QVITP_ROWS_INPUT].tensor;
-    for (int s = 0; s < QVITP_ROWS_SIDES; s++)
-        if (side[s].tensor || side[s].dtype != QVIT_DTYPE_NONE)
-            QVITP_TRY(check_side(&side[s], input, error));
-
-    /* Dimensions [outer, last) become the rows, those before number the matrices. */
-    int32_t last = input->rank - 1, outer = last > 0 ? last - 1 : 0;
-    for (int merged = 1; merged && outer > 0;) {
-        for (int s = 0; s < QVITP_ROWS_SIDES; s++)
-            if (side[s].tensor && !merges(side[s].tensor, outer - 1)) merged = 0;
-        if (merged) outer--;
-    }
-    rows->matrices = rows->rows = 1;
-    for (int32_t i = 0; i < outer; i++) rows->matrices *= input->dims[i];
-    for (int32_t i = outer; i < last; i++) rows->rows *= input->dims[i];
     for (int s = 0; s < QVITP_ROWS_SIDES; s++) {
-        const qvit_tensor *t = side[s].tensor;
-        if (!t) continue;
-        rows->side[s].tensor = t;
-        rows->side[s].outer = outer;
-        rows->side[s].stride = last > 0 ? t->strides[last - 1] : 0;
-        rows->side[s].size = qvitp_dtype_bits(t->dtype) / 8;
+        if (!side[s].tensor && side[s].dtype == QVIT_DTYPE_NONE) continue;
+        QVITP_TRY(check_side(&side[s], input, error));
+        rows->side[s].tensor = side[s].tensor;
+        rows->side[s].size = qvitp_dtype_bits(side[s].tensor->dtype) / 8;
     }
+    /* Dimensions [outer, last) become the rows, those before number the matrices. */
+    int32_t outer = input->rank - 1;
+    rows->matrices = rows->rows = 1;
+    while (outer > 0 && merge(rows, input->dims[outer - 1], outer - 1)) outer--;
+    for (int32_t i = 0; i < outer; i++) rows->matrices *= input->dims[i];
+    for (int s = 0; s < QVITP_ROWS_SIDES; s++) rows->side[s].outer = outer;
     return QVIT_OK;
 }
 

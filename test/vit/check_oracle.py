@@ -3,11 +3,11 @@
 
 usage: check_oracle.py ORACLE.py MODEL.safetensors IMAGES.npy BLOCK FOLDER
 
-ORACLE.py computes two things from the first image: what comes into the block, and what the block makes
-of what came into ours. The latter rather than its own, for the rounding of two float32 models drifts
-apart from block to block (the oracle's own reaches 6e-5 in the middle of a ViT-Tiny, against double
-precision) and would hide the errors of this block. Every tensor must have the oracle's shape and lie
-within 1e-5 of it, relative to the tensor's largest value. Exit status 1 if not.
+ORACLE.py computes two things from the first image: what comes into the block, and what the block
+makes of what came into ours. The latter rather than its own, for the rounding of two float32 models
+drifts apart from block to block (the oracle's own reaches 6e-5 in the middle of a ViT-Tiny, against
+double precision) and would hide the errors of this block. Every tensor must have the oracle's shape
+and lie within 1e-5 of it, relative to the tensor's largest value. Exit status 1 if not.
 """
 import importlib.util
 import os

@@ -1,5 +1,5 @@
 /*
- * run_eval.h - runs `qvit-vit eval` inside a test, as its command line does, and fetches the logits.
+ * run_eval.h - runs commands of qvit-vit inside a test, and fetches the logits that they write.
  */
 #ifndef QVIT_TEST_RUN_EVAL_H
 #define QVIT_TEST_RUN_EVAL_H
@@ -72,8 +72,8 @@ static inline bool run_has_isa(uint64_t isa)
 }
 
 /*
- * Evaluates with `common` arguments, and then with each instruction set, thread count and batch size
- * again: the quantized logits must be the same bit for bit. Returns the first ones.
+ * Evaluates with `common` arguments, and again with each instruction set, other thread counts and
+ * batch sizes: the quantized logits must be the same bit for bit. Returns the first ones.
  */
 static inline npy run_bit_identical(const char *common)
 {

@@ -99,7 +99,7 @@ static void drop(struct file *f, const char *name)
 
 static size_t width_of(const char *dtype) { return strstr(dtype, "16") ? 2 : 4; }
 
-/* The upper half of a float is a bfloat16; an F16 is exact for the small whole numbers used here. */
+/* The upper half of a float is a bfloat16; as F16, only small whole numbers are exact. */
 static uint16_t to_16_bits(const char *dtype, float value)
 {
     uint32_t bits;
@@ -318,7 +318,7 @@ static void refuses_unknown_tensors(void)
     check_refused(&f, &two_heads, QVIT_ERR_UNSUPPORTED, "\"dist_token\"");
 }
 
-/* Which tensor is named depends on the one that a size was taken from. One head fits every width. */
+/* Which tensor is named depends on where a size was taken from. One head fits every width. */
 static void refuses_wrong_shapes(void)
 {
     const vit_model_options one_head = {.heads = 1};
