@@ -1,7 +1,8 @@
 /*
  * softmax_f32_avx512vnni - one row of scores to probabilities or codes, in three passes over the
  * row: sum up and find the largest, exponentials and their sum, output. The 16 partial sums are one
- * register. Scores are padded, so only bias, mask and dst need a mask in the last vector.
+ * register. Scores are padded, so whole vectors are read everywhere; the last, partial one stands
+ * apart, so that no loop computes masks, and each form of output has a loop of its own.
  */
 #include <math.h>
 
@@ -10,69 +11,116 @@
 
 #if QVITP_X86
 
-/* Adds bias and mask to the scores; returns the largest sum that is a number, or -infinity. */
-QVITP_INLINE512 float add_and_find_top(const struct qvitp_softmax *row)
+/* Adds bias and mask to the scores. */
+QVITP_INLINE512 void add_to_scores(const struct qvitp_softmax *row)
 {
-    __m512 top = _mm512_set1_ps(-INFINITY);
     for (size_t j = 0; j < row->n; j += 16) {
         __mmask16 in = qvitp_512_mask(j, row->n);
         __m512 s = _mm512_load_ps(row->scores + j);
         if (row->bias) s = _mm512_add_ps(s, _mm512_maskz_loadu_ps(in, row->bias + j));
         if (row->mask) s = _mm512_add_ps(s, _mm512_maskz_loadu_ps(in, row->mask + j));
-        top = _mm512_mask_max_ps(top, in, s, top); /* NaN in s: top stays */
-        if (row->bias || row->mask) _mm512_store_ps(row->scores + j, s);
+        _mm512_store_ps(row->scores + j, s);
     }
-    return _mm512_reduce_max_ps(top);
+}
+
+/* The largest score that is a number, or -infinity. Where one operand is NaN the second comes out. */
+QVITP_INLINE512 float find_top(const float *scores, size_t whole, __mmask16 last)
+{
+    __m512 a = _mm512_set1_ps(-INFINITY), b = a;
+    size_t j = 0;
+    for (; j + 32 <= whole; j += 32) {
+        a = _mm512_max_ps(_mm512_load_ps(scores + j), a);
+        b = _mm512_max_ps(_mm512_load_ps(scores + j + 16), b);
+    }
+    if (j < whole) a = _mm512_max_ps(_mm512_load_ps(scores + j), a);
+    b = _mm512_mask_max_ps(b, last, _mm512_load_ps(scores + whole), b);
+    return _mm512_reduce_max_ps(_mm512_max_ps(a, b));
 }
 
 /* Replaces the scores by their exponentials; returns the sum of these. */
-QVITP_INLINE512 float exponentials(float *scores, size_t n, float top)
+QVITP_INLINE512 float exponentials(float *scores, size_t whole, __mmask16 last, float largest)
 {
-    __m512 sum = _mm512_setzero_ps();
-    for (size_t j = 0; j < n; j += 16) {
-        __m512 e = qvitp_512_exp(_mm512_sub_ps(_mm512_load_ps(scores + j), _mm512_set1_ps(top)));
-        sum = _mm512_mask_add_ps(sum, qvitp_512_mask(j, n), sum, e);
+    __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(largest);
+    for (size_t j = 0; j < whole; j += 16) {
+        __m512 e = qvitp_512_exp(_mm512_sub_ps(_mm512_load_ps(scores + j), top));
+        sum = _mm512_add_ps(sum, e);
         _mm512_store_ps(scores + j, e);
     }
+    __m512 e = qvitp_512_exp(_mm512_sub_ps(_mm512_load_ps(scores + whole), top));
+    sum = _mm512_mask_add_ps(sum, last, sum, e);
+    _mm512_store_ps(scores + whole, e);
     return qvitp_512_tree(sum);
 }
 
-/* clamp(u, 0, hi), still to be rounded. */
-QVITP_INLINE512 __m512 level(__m512 e, float scale, float hi)
+/* The codes of 16 exponentials. */
+QVITP_INLINE512 __m128i plain_codes(__m512 e, __m512 scale, __m512 hi)
 {
-    return qvitp_512_clamp(_mm512_mul_ps(e, _mm512_set1_ps(scale)), _mm512_setzero_ps(),
-                           _mm512_set1_ps(hi));
+    return qvitp_512_code(qvitp_512_clamp(_mm512_mul_ps(e, scale), _mm512_setzero_ps(), hi));
+}
+
+QVITP_INLINE512 __m128i twin_codes(__m512 e, __m512 scale, __m512 scale2, __m512 half)
+{
+    __m512 most = _mm512_sub_ps(half, _mm512_set1_ps(1)), zero = _mm512_setzero_ps();
+    __m512 low = _mm512_mul_ps(e, scale);
+    __m512 high = qvitp_512_clamp(_mm512_mul_ps(e, scale2), zero, most);
+    __mmask16 is_low = _mm512_cmp_ps_mask(low, half, _CMP_LT_OQ);
+    __m512i code = _mm512_add_epi32(_mm512_cvtps_epi32(high), _mm512_cvtps_epi32(half));
+    code = _mm512_mask_cvtps_epi32(code, is_low, qvitp_512_clamp(low, zero, most));
+    return _mm512_cvtepi32_epi8(code);
+}
+
+QVITP_INLINE512 void write_floats(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
+                                  float sum)
+{
+    __m512 inverse = _mm512_set1_ps(1.0f / sum);
+    float *dst = row->dst;
+    for (size_t j = 0; j < whole; j += 16)
+        _mm512_storeu_ps(dst + j, _mm512_mul_ps(_mm512_load_ps(row->scores + j), inverse));
+    __m512 p = _mm512_mul_ps(_mm512_load_ps(row->scores + whole), inverse);
+    _mm512_mask_storeu_ps(dst + whole, last, p);
+}
+
+QVITP_INLINE512 void write_codes(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
+                                 float sum)
+{
+    __m512 scale = _mm512_set1_ps(row->mul / sum), hi = _mm512_set1_ps(row->hi);
+    uint8_t *dst = row->dst;
+    for (size_t j = 0; j < whole; j += 16)
+        _mm_storeu_si128((__m128i *)(dst + j),
+                         plain_codes(_mm512_load_ps(row->scores + j), scale, hi));
+    _mm_mask_storeu_epi8(dst + whole, last,
+                         plain_codes(_mm512_load_ps(row->scores + whole), scale, hi));
+}
+
+QVITP_INLINE512 void write_twins(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
+                                 float sum)
+{
+    __m512 scale = _mm512_set1_ps(row->mul / sum), scale2 = _mm512_set1_ps(row->mul2 / sum);
+    __m512 half = _mm512_set1_ps(row->half);
+    uint8_t *dst = row->dst;
+    for (size_t j = 0; j < whole; j += 16)
+        _mm_storeu_si128((__m128i *)(dst + j),
+                         twin_codes(_mm512_load_ps(row->scores + j), scale, scale2, half));
+    _mm_mask_storeu_epi8(dst + whole, last,
+                         twin_codes(_mm512_load_ps(row->scores + whole), scale, scale2, half));
 }
 
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_softmax *row)
 {
-    float top = add_and_find_top(row);
-    float sum = 0;
-    if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, row->n, top);
+    /* The last vector is partial or, where 16 divides n, whole. */
+    size_t whole = (row->n - 1) / 16 * 16;
+    __mmask16 last = qvitp_512_mask(whole, row->n);
+    if (row->bias || row->mask) add_to_scores(row);
+    float top = find_top(row->scores, whole, last), sum = 0;
+    if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, whole, last, top);
     if (!(sum > 0)) {
         memset(row->dst, 0, row->n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
-        return;
-    }
-    float inverse = 1.0f / sum, scale = row->mul / sum, scale2 = row->mul2 / sum, half = row->half;
-    for (size_t j = 0; j < row->n; j += 16) {
-        __mmask16 in = qvitp_512_mask(j, row->n);
-        __m512 e = _mm512_load_ps(row->scores + j);
-        if (row->out == QVITP_OUT_F32) {
-            e = _mm512_mul_ps(e, _mm512_set1_ps(inverse));
-            _mm512_mask_storeu_ps((float *)row->dst + j, in, e);
-            continue;
-        }
-        __m128i code;
-        if (half > 0) {
-            __m512 u = _mm512_mul_ps(e, _mm512_set1_ps(scale));
-            __mmask16 low = _mm512_cmp_ps_mask(u, _mm512_set1_ps(half), _CMP_LT_OQ);
-            __m128i high = _mm_add_epi8(qvitp_512_code(level(e, scale2, half - 1)),
-                                        _mm_set1_epi8((char)(int32_t)half));
-            code = _mm_mask_mov_epi8(high, low, qvitp_512_code(level(e, scale, half - 1)));
-        } else {
-            code = qvitp_512_code(level(e, scale, row->hi));
-        }
-        _mm_mask_storeu_epi8((uint8_t *)row->dst + j, in, code);
+    } else if (row->out == QVITP_OUT_F32) {
+        write_floats(row, whole, last, sum);
+    } else if (row->half > 0) {
+        write_twins(row, whole, last, sum);
+    } else {
+        write_codes(row, whole, last, sum);
     }
 }
 

@@ -1,8 +1,8 @@
 /*
  * metric.h - how far a product of codes is from the product of floats. One file for each metric.
  *
- * Higher scores are better. Sums run in float over short stretches and in double beyond, in one fixed
- * order, so that a score is the same on every machine and thread count.
+ * Higher scores are better. Sums run in double, where no square of a float overflows, and in one fixed
+ * order, so that a score is the same on every thread count.
  */
 #ifndef QVITP_METRIC_H
 #define QVITP_METRIC_H

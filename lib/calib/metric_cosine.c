@@ -14,20 +14,16 @@ static double cosine(double dot, double a, double b)
 
 static double row_cosine(size_t n, const float *out, const float *target)
 {
-    float dot[QVITP_PARTIALS] = {0}, a[QVITP_PARTIALS] = {0}, b[QVITP_PARTIALS] = {0};
+    double dot[QVITP_PARTIALS] = {0}, a[QVITP_PARTIALS] = {0}, b[QVITP_PARTIALS] = {0};
     for (size_t j = 0; j < n; j += QVITP_PARTIALS)
         for (size_t p = 0; p < QVITP_PARTIALS && j + p < n; p++) {
-            dot[p] += out[j + p] * target[j + p];
-            a[p] += out[j + p] * out[j + p];
-            b[p] += target[j + p] * target[j + p];
+            double x = (double)out[j + p], y = (double)target[j + p];
+            dot[p] += x * y;
+            a[p] += x * x;
+            b[p] += y * y;
         }
-    double sum[3] = {0};
-    for (size_t p = 0; p < QVITP_PARTIALS; p++) {
-        sum[0] += (double)dot[p];
-        sum[1] += (double)a[p];
-        sum[2] += (double)b[p];
-    }
-    return cosine(sum[0], sum[1], sum[2]);
+    for (size_t p = 1; p < QVITP_PARTIALS; p++) dot[0] += dot[p], a[0] += a[p], b[0] += b[p];
+    return cosine(dot[0], a[0], b[0]);
 }
 
 static double rows_score(size_t m, size_t n, const float *out, const float *target)

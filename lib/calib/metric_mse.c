@@ -6,13 +6,13 @@ static double rows_score(size_t m, size_t n, const float *out, const float *targ
 {
     double error = 0;
     for (size_t i = 0; i < m; i++, out += n, target += n) {
-        float partial[QVITP_PARTIALS] = {0};
+        double partial[QVITP_PARTIALS] = {0};
         for (size_t j = 0; j < n; j += QVITP_PARTIALS)
             for (size_t p = 0; p < QVITP_PARTIALS && j + p < n; p++) {
-                float d = out[j + p] - target[j + p];
+                double d = (double)(out[j + p] - target[j + p]);
                 partial[p] += d * d;
             }
-        for (size_t p = 0; p < QVITP_PARTIALS; p++) error += (double)partial[p];
+        for (size_t p = 0; p < QVITP_PARTIALS; p++) error += partial[p];
     }
     return -error;
 }

@@ -299,10 +299,10 @@ static double distance_of(const qvit_result *r, const qvit_tensor *x, const qvit
 static void searches_beat_minmax_where_there_are_outliers(void)
 {
     for (int cosine = 0; cosine < 2; cosine++)
-        for (int bits = 4; bits <= 6; bits++)
+        for (int bits = 3; bits <= 5; bits++)
             for (int layer = 0; layer < 2; layer++) {
                 qvit_tensor w = matrix(12, 32, 0.1f), x = matrix(100, 32, 1);
-                add_outliers(&w, 40, 3), add_outliers(&x, 150, 4);
+                add_outliers(&w, 40, 4), add_outliers(&x, 150, 8);
                 qvit_calibrator *c = calibrator_new(engine_new());
                 add_linear(c, QVIT_INPUT_GENERIC, &w, NULL);
                 observe(c, 0, &x);
