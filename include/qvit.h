@@ -403,7 +403,7 @@ QVIT_API void qvit_engine_options_init(qvit_engine_options *options, size_t size
 /*
  * Makes an engine: looks at the CPU once and fixes the kernels. options NULL: all defaults. The
  * caller destroys it, after everything that was made with it. Any thread.
- * Errors: ARGUMENT (a hook without its functions, zero workers), NO_MEMORY.
+ * Errors: ARGUMENT (a hook without its functions, workers outside 1..2^31), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_engine_create(const qvit_engine_options *options, qvit_engine **out,
                                         qvit_error *error);
@@ -415,8 +415,8 @@ QVIT_API qvit_status qvit_engine_create(const qvit_engine_options *options, qvit
 QVIT_API void qvit_engine_destroy(qvit_engine *engine);
 
 /*
- * The instruction sets that this engine may use (QVIT_ISA_* bits): those of the machine without
- * isa_disable. 0 is scalar code, and the answer for NULL.
+ * The instruction sets whose kernels this engine uses (QVIT_ISA_* bits). A table of kernels needs all
+ * of its bits: without AVX2 those of AVX-512 are left out too. 0 is scalar code, and for NULL.
  */
 QVIT_API uint64_t qvit_engine_isa(const qvit_engine *engine);
 
@@ -772,8 +772,9 @@ typedef struct qvit_calibrator qvit_calibrator;
  *              sample.
  *   max_bytes  cap of the kept rows of all sites together; 0: 1 GiB. Every site gets the same
  *              share.
- *   max_rows   rows kept for a linear site, at most; 0: 1024. Of a matmul site's left operand the
- *              same number of rows is kept for each head, and whole right operands.
+ *   max_rows   rows kept for a linear site, at most; 0: 1024; never more than 65536. Of a matmul
+ *              site's left operand the same number of rows is kept for each head, and whole right
+ *              operands.
  *
  * share = max_bytes / number of sites, and then
  *

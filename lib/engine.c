@@ -29,8 +29,9 @@ static qvit_status read_hooks(const qvit_engine_options *o, qvit_engine *e, qvit
     if (logger) QVITP_TRY(QVITP_READ(&e->logger, logger, error));
     if (!e->allocator.alloc || !e->allocator.free)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "allocator without alloc or free");
-    if (executor && (!e->executor.run || !e->executor.workers))
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "executor without run, or with no workers");
+    if (executor && (!e->executor.run || !e->executor.workers || e->executor.workers > INT32_MAX))
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT,
+                          "executor without run, or with a number of workers outside 1..2^31");
     if (logger && !e->logger.log) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "logger without log");
     return QVIT_OK;
 }
@@ -106,9 +107,4 @@ void qvitp_log(const qvit_engine *engine, qvit_log_level level, const char *form
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     engine->logger.log(engine->logger.user, level, text);
-}
-
-qvit_status qvitp_no_memory(qvit_error *error)
-{
-    return qvitp_fail(error, QVIT_ERR_NO_MEMORY, "out of memory");
 }

@@ -27,7 +27,4 @@ void *qvitp_engine_copy(const qvit_engine *engine, const void *array, size_t cou
 void qvitp_log(const qvit_engine *engine, qvit_log_level level, const char *format, ...)
     QVITP_PRINTF(3, 4);
 
-/* The sentence for a failed allocation. */
-qvit_status qvitp_no_memory(qvit_error *error);
-
 #endif

@@ -64,7 +64,7 @@ static qvit_status check_strides(const qvit_tensor *t, const char *name, uint32_
         return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: the last stride is %td, not 1", name,
                           t->strides[last]);
     for (int32_t i = 0; i <= last; i++) {
-        if (packed && i < last && t->strides[i] % 2)
+        if (packed && i < last && t->dims[i] > 1 && t->strides[i] % 2)
             return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: rows of 4-bit codes start inside a byte",
                               name);
         if (flags & QVITP_OUTPUT && t->dims[i] > 1 && t->strides[i] == 0)

@@ -27,6 +27,11 @@ void qvitp_fail_in(qvit_error *error, const char *where)
     snprintf(error->text + used, room, "%.*s", (int)room - 1, sentence);
 }
 
+qvit_status qvitp_no_memory(qvit_error *error)
+{
+    return qvitp_fail(error, QVIT_ERR_NO_MEMORY, "out of memory");
+}
+
 qvit_status qvitp_ok(qvit_error *error)
 {
     if (error) memset(error, 0, sizeof *error);

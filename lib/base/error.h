@@ -17,6 +17,9 @@ qvit_status qvitp_fail(qvit_error *error, qvit_status status, const char *format
 /* Puts "where: " before the sentence of a failure; NULL error and empty text stay as they are. */
 void qvitp_fail_in(qvit_error *error, const char *where);
 
+/* The sentence for a failed allocation. */
+qvit_status qvitp_no_memory(qvit_error *error);
+
 /* Marks success. */
 qvit_status qvitp_ok(qvit_error *error);
 

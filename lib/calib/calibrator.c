@@ -1,18 +1,28 @@
 /* calibrator.c - the calibrator's public half: sites, ties, observations, solving, results. */
-#include "calib/calibrator.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
 #include "calib/result.h"
+#include "calib/solve.h"
 #include "engine.h"
 #include "tensor.h"
 
+struct qvit_calibrator {
+    const qvit_engine *engine;
+    uint64_t seed, max_bytes;
+    size_t max_rows;
+    size_t count, room;
+    struct qvitp_site **sites;
+    int32_t observed;
+};
+
 static const uint64_t default_max_bytes = UINT64_C(1) << 30;
-static const size_t default_max_rows = 1024;
+static const size_t default_max_rows = 1024, most_rows = 65536;
 
 QVITP_DEFINE_INIT(qvit_calibrator_options, QVIT_CALIBRATOR_OPTIONS_INIT)
 QVITP_DEFINE_INIT(qvit_site_options, QVIT_SITE_OPTIONS_INIT)
@@ -33,7 +43,7 @@ qvit_status qvit_calibrator_create(const qvit_engine *engine,
     c->engine = engine;
     c->seed = o.seed;
     c->max_bytes = o.max_bytes ? o.max_bytes : default_max_bytes;
-    c->max_rows = o.max_rows ? o.max_rows : default_max_rows;
+    c->max_rows = o.max_rows ? qvitp_min(o.max_rows, most_rows) : default_max_rows;
     *out = c;
     return qvitp_ok(error);
 }
@@ -106,6 +116,8 @@ qvit_status qvit_calibrator_add_site(qvit_calibrator *c, const qvit_site_options
     struct qvitp_site *site = qvitp_engine_alloc(c->engine, 1, sizeof *site);
     if (!site) return qvitp_no_memory(error);
     if (o.name) strncpy(site->name, o.name, sizeof site->name - 1);
+    snprintf(site->label, sizeof site->label, "site %zu%s%s%s", c->count, o.name ? " (" : "",
+             site->name, o.name ? ")" : "");
     site->index = site->group = c->count;
     site->producer = site->consumer = SIZE_MAX;
     site->type = o.type;
@@ -204,7 +216,7 @@ qvit_status qvit_calibrator_observe(qvit_calibrator *c, const qvit_observation *
     struct qvitp_site *site = c->sites[o.site];
     qvit_status status = qvitp_site_observe(site, c->engine, &bounds, &o, error);
     if (status != QVIT_OK) {
-        qvitp_fail_in(error, site->name);
+        qvitp_fail_in(error, site->label);
         return status;
     }
     c->observed = 1;
@@ -275,7 +287,11 @@ static qvit_status solve_chosen(qvit_calibrator *c, const qvit_solve_options *o,
         if (!chosen[i] || c->sites[i]->group != i) continue;
         watch.site = c->sites[i]->name;
         if (watch_set(&watch, 0)) return qvitp_fail(error, QVIT_ERR_CANCELLED, "cancelled");
-        QVITP_TRY(solve_set(c, &solving, c->sites[i], members, error));
+        qvit_status status = solve_set(c, &solving, c->sites[i], members, error);
+        if (status != QVIT_OK) {
+            qvitp_fail_in(error, c->sites[i]->label);
+            return status;
+        }
         watch.done += watch.share;
     }
     return QVIT_OK;
@@ -311,8 +327,6 @@ static qvit_status add_output(const qvit_calibrator *c, const struct qvitp_site 
     result->output_channels = n;
     result->output_scale =
         qvitp_engine_copy(c->engine, consumer->result->input_scale, n, sizeof(float), &ok);
-    result->output_shift =
-        qvitp_engine_copy(c->engine, consumer->result->input_shift, n, sizeof(float), &ok);
     return ok ? QVIT_OK : qvitp_no_memory(error);
 }
 
@@ -324,8 +338,7 @@ qvit_status qvit_calibrator_result(const qvit_calibrator *c, size_t site, qvit_r
     if (!c) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "calibrator is NULL");
     if (site >= c->count) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "there is no site %zu", site);
     const struct qvitp_site *s = c->sites[site];
-    if (!s->result)
-        return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s) is not solved", site, s->name);
+    if (!s->result) return qvitp_fail(error, QVIT_ERR_STATE, "%s is not solved", s->label);
     qvit_result *copy = qvitp_result_clone(s->result);
     if (!copy) return qvitp_no_memory(error);
     qvit_status status = add_output(c, s, copy, error);

@@ -1,5 +1,6 @@
 /* range.c - from the range that values have to the coders that a search may choose from. */
 #include "calib/range.h"
+#include "base/numerics.h"
 
 #include <math.h>
 

@@ -1,12 +1,13 @@
 /* search.c - choosing scales by what they do to a product. */
 #include "calib/search.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/shares.h"
 #include "op/encode.h"
+#include "op/heads.h"
 #include "op/product.h"
 #include "plan/pack.h"
 #include "plan/plan.h"
@@ -48,18 +49,16 @@ static struct sizes largest(const struct qvitp_search *s)
     return most;
 }
 
-static size_t padded_columns(const struct qvitp_gemm_kernel *kernel, size_t n)
-{
-    return qvitp_round_up(qvitp_packed_n(kernel, n), QVIT_ALIGNMENT);
-}
-
 static size_t carve(const qvit_engine *engine, const struct sizes *most, char *base,
                     struct scratch *s)
 {
     const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
     struct qvitp_carver c = {base, 0};
-    size_t columns = padded_columns(kernel, most->n);
-    size_t staged = qvitp_mul(qvitp_mul(kernel->mr, qvitp_packed_k(kernel, most->k)), 4);
+    size_t columns = qvitp_vector_columns(kernel, most->n);
+    const struct qvitp_left plain = {.kernel = kernel},
+                            twin = {.kernel = engine->kernels.gemm_t8s8};
+    size_t staged = qvitp_add(qvitp_left_plane_bytes(&plain, plain.kernel->mr, most->k),
+                              2 * qvitp_left_plane_bytes(&twin, twin.kernel->mr, most->k));
     s->codes = qvitp_carve(&c, most->m, most->k);
     s->right = qvitp_carve(&c, most->n, most->k);
     s->panels = qvitp_carve(&c, qvitp_packed_bytes(kernel, most->n, most->k), 1);
@@ -70,24 +69,12 @@ static size_t carve(const qvit_engine *engine, const struct sizes *most, char *b
     s->scale2 = qvitp_carve(&c, columns, sizeof *s->scale2);
     s->bias = qvitp_carve(&c, columns, sizeof *s->bias);
     s->init = qvitp_carve(&c, columns, sizeof *s->init);
-    s->staged = qvitp_carve(&c, staged + 2 * QVIT_ALIGNMENT, 1);
+    s->staged = qvitp_carve(&c, staged, 1);
     s->columns = qvitp_carve(&c, qvitp_mul(most->n, QVITP_METRIC_SUMS), sizeof *s->columns);
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
 /* ---- one candidate on one piece ---- */
-
-/* The left operand's kernel for a coder. The ports of plans are checked; here the coder is enough. */
-static void left_of(const qvit_engine *engine, const struct qvitp_coder *coder,
-                    struct qvitp_left *left)
-{
-    int32_t zero = (int32_t)coder->zero;
-    qvit_quantizer q = {.scheme = coder->scheme, .zero_point = &zero, .hi = coder->hi, .blocks = 1};
-    for (q.bits = 2; (float)(1 << q.bits) <= coder->hi - coder->lo; q.bits++) {
-    }
-    qvit_port port = {QVIT_DTYPE_U8, 0, &q};
-    (void)qvitp_left_init(left, engine, &port, "", NULL); /* fails for packed types alone */
-}
 
 /* Codes of a right operand, packed, with the sums of its columns. */
 static void encode_right(const qvit_engine *engine, const struct qvitp_product *p,
@@ -125,7 +112,7 @@ struct trial {
 static void set_vectors(const struct trial *t, const struct qvitp_left *left, struct scratch *s)
 {
     float sign = t->coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-    size_t columns = padded_columns(left->kernel, t->product->n);
+    size_t columns = qvitp_vector_columns(left->kernel, t->product->n);
     for (size_t j = 0; j < columns; j++) {
         size_t i = j < t->product->n ? j : t->product->n - 1;
         float scale = t->scale[t->product->per_column ? i : 0];
@@ -142,7 +129,7 @@ static double run_trial(const struct trial *t, struct scratch *s, double *column
     const struct qvitp_metric *metric = t->search->recipe->metric;
     size_t n = t->product->n, k = t->product->k, m = t->piece->m;
     struct qvitp_left left;
-    left_of(t->search->engine, t->coder, &left);
+    qvitp_left_codes(&left, t->search->engine, t->coder);
     set_vectors(t, &left, s);
     struct qvitp_epilogue epilogue = {.init = s->init,
                                       .scale = s->scale,
@@ -301,7 +288,7 @@ static size_t carve_pieces(const struct qvitp_search *s, struct qvitp_carver *c)
             struct qvitp_piece *piece = &p->piece[j];
             piece->codes = qvitp_carve(c, piece->m, p->k);
             piece->panels = qvitp_carve(c, qvitp_packed_bytes(kernel, p->n, p->k), 1);
-            piece->sums = qvitp_carve(c, padded_columns(kernel, p->n), sizeof(int32_t));
+            piece->sums = qvitp_carve(c, qvitp_vector_columns(kernel, p->n), sizeof(int32_t));
         }
     }
     return c->used;
@@ -338,8 +325,21 @@ static qvit_status alternate(struct qvitp_search *s, struct sweep *w, qvit_error
     return QVIT_OK;
 }
 
+/* Kernels do not check their sums; plans do, and searches run without plans. */
+static qvit_status check_sums(const struct qvitp_search *s, qvit_error *error)
+{
+    for (size_t i = 0; i < s->products; i++) {
+        struct qvitp_left left;
+        qvitp_left_codes(&left, s->engine, &s->coder[s->product[i].group]);
+        left.zero = left.twin ? 0 : 255; /* the largest that a candidate may have */
+        QVITP_TRY(qvitp_sums_fit(&left, s->product[i].k, error));
+    }
+    return QVIT_OK;
+}
+
 qvit_status qvitp_search_run(struct qvitp_search *s, qvit_error *error)
 {
+    QVITP_TRY(check_sums(s, error));
     struct sweep w = {.search = s, .most = largest(s)};
     struct scratch unused;
     w.per_worker = carve(s->engine, &w.most, NULL, &unused);
@@ -372,11 +372,11 @@ static void multiply(void *argument, size_t index, size_t worker)
 {
     (void)worker;
     const struct float_product *f = argument;
-    size_t first = qvitp_tile_first(f->m, f->tasks, index);
+    size_t first = qvitp_share(f->m, f->tasks, index);
     struct qvitp_block block = {.left = f->left,
                                 .epilogue = f->epilogue,
                                 .k = f->k,
-                                .m = qvitp_tile_first(f->m, f->tasks, index + 1) - first,
+                                .m = qvitp_share(f->m, f->tasks, index + 1) - first,
                                 .a = f->a + first * f->k,
                                 .lda = (ptrdiff_t)(f->k * sizeof(float)),
                                 .b = f->panels,
@@ -393,7 +393,7 @@ qvit_status qvitp_float_product(const qvit_engine *engine, size_t m, size_t n, s
 {
     struct qvitp_left floats = {.kernel = engine->kernels.gemm_f32};
     size_t bytes = qvitp_packed_bytes(floats.kernel, n, k);
-    size_t bias = qvitp_mul(padded_columns(floats.kernel, n), sizeof(float));
+    size_t bias = qvitp_mul(qvitp_vector_columns(floats.kernel, n), sizeof(float));
     char *memory = qvitp_engine_alloc(engine, qvitp_add(bias, bytes), 1);
     if (!memory) return qvitp_no_memory(error);
     struct qvitp_operand operand = {right, (ptrdiff_t)(by_k ? n : k), NULL, by_k};

@@ -187,8 +187,9 @@ static size_t matrix_rows(const struct qvitp_bounds *bounds)
 static size_t matrix_capacity(size_t k, size_t n, size_t heads, const struct qvitp_bounds *bounds)
 {
     if (!n) return QVITP_MATRICES;
-    uint64_t floats = 2 * (uint64_t)n * k + matrix_rows(bounds) * (2 * (uint64_t)k + n);
-    uint64_t fit = bounds->bytes / heads / (floats * sizeof(float));
+    size_t right = qvitp_mul(2, qvitp_mul(n, k));
+    size_t left = qvitp_mul(matrix_rows(bounds), qvitp_add(2 * k, n));
+    uint64_t fit = bounds->bytes / heads / qvitp_mul(qvitp_add(left, right), sizeof(float));
     return (size_t)(fit < QVITP_MATRICES ? fit : QVITP_MATRICES);
 }
 
@@ -305,15 +306,6 @@ static void add_stats(struct qvitp_site *site, enum qvitp_stream stream, const s
             }
 }
 
-/* The slot's left rows are those of an evicted key until the new one claims them. */
-static struct qvitp_sample *claim_left(struct qvitp_matrices *m, struct qvitp_sample_row *matrix)
-{
-    struct qvitp_sample *left = &m->left[matrix->slot];
-    if (!(matrix->parts & QVITP_HAS_ROWS)) left->count = 0;
-    matrix->parts |= QVITP_HAS_ROWS;
-    return left;
-}
-
 /* Calls for one row of a part, when only looking (`found` says whether it came before) or when keeping. */
 struct visit {
     struct qvitp_site *site;
@@ -357,7 +349,9 @@ static struct qvitp_sample_row *find_matrix(const struct visit *v, struct qvitp_
                                     row_number(head, WHOLE_MATRIX));
     struct qvitp_sample_row *matrix =
         v->keep ? qvitp_sample_put(&m->keys, &key) : qvitp_sample_find(&m->keys, &key);
-    if (matrix && v->keep) claim_left(m, matrix);
+    /* A new key takes over the slot of an evicted one, with what lay there. */
+    if (matrix && v->keep && !matrix->parts) m->left[matrix->slot].count = 0;
+    if (matrix && v->keep) matrix->parts |= QVITP_HELD;
     return matrix;
 }
 

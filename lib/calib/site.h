@@ -15,8 +15,8 @@
 enum { QVITP_MATRICES = 16 };
 
 /* The matrices of one head. In `keys`, the parts INPUT and INPUT_QUANTIZED are the right operands, and
- * the bit QVITP_HAS_ROWS marks a slot whose left rows belong to the present key. */
-enum { QVITP_HAS_ROWS = 1u << QVITP_PARTS };
+ * the bit QVITP_HELD marks a slot that the present key has taken over. */
+enum { QVITP_HELD = 1u << QVITP_PARTS };
 struct qvitp_matrices {
     struct qvitp_sample keys;
     struct qvitp_sample left[QVITP_MATRICES]; /* by slot */
@@ -33,6 +33,7 @@ enum qvitp_stream {
 
 struct qvitp_site {
     char name[64];
+    char label[96]; /* "site 3 (fc1)", for messages */
     size_t index;
     qvit_site_type type;
     qvit_input_kind kind;
@@ -46,10 +47,10 @@ struct qvitp_site {
     size_t producer, consumer; /* SIZE_MAX: none */
 
     struct qvitp_stats stats[QVITP_STREAMS];
-    uint32_t seen;           /* mask of the streams that were observed */
-    struct qvitp_sample rows;                /* linear */
-    struct qvitp_matrices *matrices;         /* matmul: [heads] */
-    struct qvit_result *result;              /* NULL: not solved */
+    uint32_t seen;                   /* mask of the streams that were observed */
+    struct qvitp_sample rows;        /* linear */
+    struct qvitp_matrices *matrices; /* matmul: [heads] */
+    struct qvit_result *result;      /* NULL: not solved */
 };
 
 /* What bounds a site's memory. */

@@ -11,22 +11,34 @@ enum qvitp_stream qvitp_solve_stream(const struct qvitp_solving *solving,
     return solving->use_quantized && qvitp_site_saw(site, quantized) ? quantized : plain;
 }
 
+/* The values between which the recipe's share of a group lies, never beyond [low, high], which hold all.
+ * Bins have no exact edges, and the outermost none at all: there the true ends stand in. */
+static void cut_tails(const struct qvitp_recipe *recipe, const struct qvitp_stats *stats,
+                      size_t group, float *low, float *high)
+{
+    double kept = recipe->percentile / 100;
+    float below = *low, above = *high;
+    if (recipe->symmetric_input) {
+        above = qvitp_stats_magnitude(stats, group, kept);
+        below = -above;
+    } else {
+        qvitp_stats_quantiles(stats, group, kept, &below, &above);
+    }
+    if (below > *low) *low = below;
+    if (above < *high) *high = above;
+}
+
 void qvitp_solve_range(const struct qvitp_recipe *recipe, const struct qvitp_stats *stats,
                        size_t group, size_t first, size_t channels, float *lo, float *hi)
 {
     float low = 0, high = 0;
-    if (recipe->range == QVITP_RANGE_PERCENTILE && recipe->symmetric_input) {
-        high = qvitp_stats_magnitude(stats, group, recipe->percentile / 100);
-        low = -high;
-    } else if (recipe->range == QVITP_RANGE_PERCENTILE) {
-        qvitp_stats_quantiles(stats, group, recipe->percentile / 100, &low, &high);
-    }
-    for (size_t c = first; recipe->range == QVITP_RANGE_MINMAX && c < first + channels; c++) {
+    for (size_t c = first; c < first + channels; c++) {
         float channel_low, channel_high;
         qvitp_stats_range(stats, c, &channel_low, &channel_high);
         if (channel_low < low) low = channel_low;
         if (channel_high > high) high = channel_high;
     }
+    if (recipe->range == QVITP_RANGE_PERCENTILE) cut_tails(recipe, stats, group, &low, &high);
     if (low < *lo) *lo = low;
     if (high > *hi) *hi = high;
 }

@@ -1,10 +1,27 @@
-/* solve.h - what solving a linear and a matmul site have in common. */
+/* solve.h - solving one set of tied linear sites, or one matmul site, and what the two share. */
 #ifndef QVITP_SOLVE_H
 #define QVITP_SOLVE_H
 
-#include "calib/calibrator.h"
 #include "calib/pool.h"
 #include "calib/range.h"
+#include "calib/recipe.h"
+#include "calib/site.h"
+
+/* What solving one set of tied sites, or one matmul site, works with. */
+struct qvitp_solving {
+    const qvit_engine *engine;
+    struct qvitp_recipe recipe;
+    int32_t use_quantized;
+    int32_t (*progress)(void *user, double share); /* inside the set */
+    void *user;
+};
+
+/* Solve `count` linear sites that read one tensor, or one matmul site, and replace their results; on
+ * failure the old results stay. */
+qvit_status qvitp_solve_linear(const struct qvitp_solving *solving, struct qvitp_site *const *sites,
+                               size_t count, qvit_error *error);
+qvit_status qvitp_solve_matmul(const struct qvitp_solving *solving, struct qvitp_site *site,
+                               qvit_error *error);
 
 /* The stream that quantizers are chosen for: behind the quantized prefix where asked for and seen. */
 enum qvitp_stream qvitp_solve_stream(const struct qvitp_solving *solving,

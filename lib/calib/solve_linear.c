@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/numerics.h"
 #include "calib/result.h"
 #include "calib/search.h"
 #include "calib/solve.h"
@@ -98,8 +99,7 @@ static void set_span(struct group *g)
         g->span.hi = fmaxf(g->span.hi, hi / g->equalizer[c]);
     }
     if (g->span.lo == g->span.hi)
-        qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "site %zu (%s): the input was always 0",
-                  first->index, first->name);
+        qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "%s: the input was always 0", first->label);
     g->coder = qvitp_span_coder(&g->span, 1);
 }
 
@@ -184,9 +184,7 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
     size_t *order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *order);
     if (!order) return qvitp_no_memory(error);
     size_t rows = qvitp_sample_order(&s->rows, 1u << QVITP_PART_INPUT | 1u << part, order);
-    if (!rows)
-        return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s): no row was observed whole",
-                          s->index, s->name);
+    if (!rows) return qvitp_fail(error, QVIT_ERR_STATE, "no row was observed whole");
     float *target = qvitp_pool_alloc(&g->pool, rows, s->outputs * sizeof *target);
     float *x = gather(g, s, order, rows, QVITP_PART_INPUT, 0), *w = plain_weight(g, p);
     p->piece = (struct qvitp_piece){.m = rows,

@@ -23,8 +23,7 @@ static qvit_status check_observed(const struct solving *s, qvit_error *error)
     const struct qvitp_site *site = s->site;
     if (qvitp_site_saw(site, s->left_stream) && qvitp_site_saw(site, s->right_stream))
         return QVIT_OK;
-    return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s): both operands must be observed",
-                      site->index, site->name);
+    return qvitp_fail(error, QVIT_ERR_STATE, "both operands must be observed");
 }
 
 static void set_spans(struct solving *s)
@@ -46,8 +45,7 @@ static void set_spans(struct solving *s)
         struct qvitp_span *span = &s->span[g];
         if (span->lo == span->hi)
             qvitp_log(s->common->engine, QVIT_LOG_WARNING,
-                      "site %zu (%s): the left operand of group %zu was always 0", site->index,
-                      site->name, g);
+                      "%s: the left operand of group %zu was always 0", site->label, g);
         /* Probabilities are never negative: their zero point is 0 whatever was seen. */
         if (site->kind == QVIT_INPUT_SOFTMAX) span->lo = 0;
         s->coder[g] = span->scheme == QVIT_SCHEME_TWIN_SOFTMAX
@@ -122,8 +120,7 @@ static qvit_status set_pieces(struct solving *s, size_t head, qvit_error *error)
     const struct qvitp_matrices *m = &s->site->matrices[head];
     struct qvitp_product *p = &s->product[head];
     size_t order[QVITP_MATRICES];
-    uint32_t parts =
-        1u << QVITP_PART_INPUT | QVITP_HAS_ROWS | 1u << (s->right_stream - QVITP_STREAM_SECOND);
+    uint32_t parts = 1u << QVITP_PART_INPUT | 1u << (s->right_stream - QVITP_STREAM_SECOND);
     size_t count = qvitp_sample_order(&m->keys, parts, order);
     p->piece = qvitp_pool_alloc(&s->pool, count, sizeof *p->piece);
     if (!p->piece) return qvitp_no_memory(error);
@@ -132,8 +129,7 @@ static qvit_status set_pieces(struct solving *s, size_t head, qvit_error *error)
         if (p->piece[p->pieces].m) p->pieces++;
     }
     if (p->pieces) return QVIT_OK;
-    return qvitp_fail(error, QVIT_ERR_STATE, "site %zu (%s): head %zu was never observed whole",
-                      s->site->index, s->site->name, head);
+    return qvitp_fail(error, QVIT_ERR_STATE, "head %zu was never observed whole", head);
 }
 
 static qvit_status search(struct solving *s, qvit_error *error)

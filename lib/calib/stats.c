@@ -4,6 +4,7 @@
 #include <float.h>
 #include <string.h>
 
+#include "base/numerics.h"
 #include "engine.h"
 
 enum { LOWEST_EXPONENT = -24, MANTISSA_BITS = 23, BIN_BITS = 6 };
@@ -29,11 +30,12 @@ void qvitp_stats_free(struct qvitp_stats *s, const qvit_engine *engine)
     memset(s, 0, sizeof *s);
 }
 
-/* The bin of a magnitude: its exponent and the upper bits of its mantissa, as one number. */
-static size_t bin_of(float magnitude)
+/* The bin of a value's magnitude: its exponent and the upper bits of its mantissa, as one number. */
+static size_t bin_of(float value)
 {
     uint32_t bits;
-    memcpy(&bits, &magnitude, sizeof bits);
+    memcpy(&bits, &value, sizeof bits);
+    bits &= 0x7FFFFFFFu; /* -0 is no negative value, and has a sign */
     int32_t bin = (int32_t)(bits >> (MANTISSA_BITS - BIN_BITS)) -
                   (127 + LOWEST_EXPONENT) * QVITP_BINS_PER_OCTAVE;
     return bin < 0 ? 0 : bin >= QVITP_BINS ? QVITP_BINS - 1 : (size_t)bin;
@@ -56,7 +58,7 @@ void qvitp_stats_add(struct qvitp_stats *s, size_t group, size_t channel, float 
     if (value < s->lo[channel]) s->lo[channel] = value;
     if (value > s->hi[channel]) s->hi[channel] = value;
     uint64_t *side = s->histogram + (group * 2 + (size_t)(value >= 0)) * QVITP_BINS;
-    side[bin_of(value < 0 ? -value : value)]++;
+    side[bin_of(value)]++;
 }
 
 void qvitp_stats_range(const struct qvitp_stats *s, size_t channel, float *lo, float *hi)
@@ -75,14 +77,15 @@ static float inside(size_t bin, double before, uint64_t count, double target)
     return (float)((double)upper - share * ((double)upper - (double)lower));
 }
 
-/* The magnitude above which `target` values lie, where `first` and `second` (may be NULL) are the
- * histograms of magnitudes that count; 0 if there are fewer. */
+/* The magnitude above which `target` values lie, 0 if there are fewer; FLT_MAX in the last bin, which has
+ * no end. `first` and `second` (may be NULL) are the histograms of magnitudes that count. */
 static float above(const uint64_t *first, const uint64_t *second, double target)
 {
     double seen = 0;
     for (size_t bin = QVITP_BINS; bin-- > 0;) {
         uint64_t count = first[bin] + (second ? second[bin] : 0);
-        if (count && seen + (double)count > target) return inside(bin, seen, count, target);
+        if (count && seen + (double)count > target)
+            return bin == QVITP_BINS - 1 ? FLT_MAX : inside(bin, seen, count, target);
         seen += (double)count;
     }
     return 0;

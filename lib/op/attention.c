@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "base/shares.h"
 #include "op/heads.h"
 #include "plan/plan.h"
 #include "sched/sched.h"
@@ -57,13 +58,9 @@ static qvit_status check_codes(const qvit_attention_options *o, qvit_error *erro
         qvitp_dtype_packed(o->value.dtype))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
                           "query, key, value: plain codes, one to a byte");
-    QVITP_TRY(qvitp_heads_check(query, o->heads, o->head_dim, "query", error));
+    QVITP_TRY(qvitp_left_heads_check(query, o->heads, o->head_dim, "query", error));
     QVITP_TRY(qvitp_heads_check(o->key.quantizer, o->heads, o->head_dim, "key", error));
     QVITP_TRY(qvitp_heads_check(o->value.quantizer, o->heads, o->head_dim, "value", error));
-    for (size_t i = 1; query->zero_point && i < query->blocks; i++)
-        if (query->zero_point[i] != query->zero_point[0])
-            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                              "query: heads with different zero points");
     return QVIT_OK;
 }
 
@@ -94,8 +91,9 @@ static qvit_status check_options(const qvit_attention_options *o, qvit_error *er
     return qvitp_output_check(&output, columns, error);
 }
 
-static void lay_out(struct attention *p, struct qvitp_carver *c)
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 {
+    struct attention *p = (struct attention *)plan;
     size_t columns = qvitp_mul(p->heads, p->head_columns);
     p->score_scale = qvitp_carve(c, p->heads, sizeof(float));
     p->init = qvitp_carve(c, columns, sizeof *p->init);
@@ -196,26 +194,15 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
         made.probability.zero = 0;
     }
     QVITP_TRY(qvitp_sums_fit(&made.query, o.head_dim, error));
-    made.head_columns = qvitp_vector_columns(&made.probability, o.head_dim);
-    struct qvitp_carver carver = {NULL, sizeof made};
-    lay_out(&made, &carver);
+    made.head_columns = qvitp_vector_columns(made.probability.kernel, o.head_dim);
     struct attention *p =
-        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
-    if (!p) return qvitp_no_memory(error);
-    *p = made;
-    p->base.packed_bytes = carver.used - sizeof made;
-    carver = (struct qvitp_carver){(char *)p, sizeof made};
-    lay_out(p, &carver);
+        (struct attention *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
     for (size_t h = 0; h < p->heads; h++) set_head(p, &o, h);
     set_softmax(p, &o.probability);
     qvit_status status = check_finite(p, error);
-    if (status != QVIT_OK) {
-        qvit_plan_destroy(&p->base);
-        return status;
-    }
-    explain(p, &o);
-    *out = &p->base;
-    return qvitp_ok(error);
+    if (status == QVIT_OK) explain(p, &o);
+    return qvitp_plan_finish(&p->base, status, out, error);
 }
 
 /* ---- running ---- */
@@ -243,7 +230,7 @@ static size_t score_stride(const struct attention *p, size_t keys)
 static size_t carve_scratch(const struct attention *p, size_t keys, void *base, struct scratch *s)
 {
     struct qvitp_carver c = {base, 0};
-    size_t columns = qvitp_vector_columns(&p->query, keys);
+    size_t columns = qvitp_vector_columns(p->query.kernel, keys);
     size_t cells = qvitp_mul(tile_rows(p), score_stride(p, keys));
     qvitp_right_carve(&s->key, &p->query, keys, p->dim, &c);
     qvitp_right_carve(&s->value, &p->probability, p->dim, keys, &c);
@@ -328,7 +315,7 @@ static void pack_head(struct head_run *h)
     struct qvitp_operand values = {value.data, value.stride, value.rows, 1};
     qvitp_right_pack(&h->scratch.key, &p->query, &keys, r->keys, p->dim);
     qvitp_right_pack(&h->scratch.value, &p->probability, &values, p->dim, r->keys);
-    size_t columns = qvitp_vector_columns(&p->query, r->keys);
+    size_t columns = qvitp_vector_columns(p->query.kernel, r->keys);
     int floats = p->types[0] == QVIT_DTYPE_F32;
     for (size_t j = 0; j < columns; j++) {
         h->scratch.score_vectors[j] = floats ? p->float_scale : p->score_scale[h->head];
@@ -392,7 +379,7 @@ static void compute_probabilities(const struct head_run *h, size_t first, size_t
     }
 }
 
-/* P V for the scratch rows; with window rows, each to the place of its token. */
+/* P V for the scratch rows; with window rows, to the places of their tokens. */
 static void compute_context(const struct head_run *h, size_t first, size_t rows)
 {
     const struct attention *p = h->run->plan;
@@ -419,16 +406,19 @@ static void compute_context(const struct head_run *h, size_t first, size_t rows)
         qvitp_block_run(&block);
         return;
     }
-    block.m = 1;
-    for (size_t i = 0; i < rows; i++) {
+    const int32_t *token = h->output.rows + first; /* neighbours are written together */
+    for (size_t i = 0, run; i < rows; i += run) {
+        for (run = 1; i + run < rows && token[i + run] == token[i] + (int32_t)run;) run++;
+        block.m = run;
         block.out = view_row(&h->output, first + i);
         qvitp_block_run(&block);
-        block.a = (const char *)block.a + block.lda;
+        block.a = (const char *)block.a + (ptrdiff_t)run * block.lda;
     }
 }
 
-static void run_unit(const struct run *r, size_t unit, size_t worker)
+static void run_unit(void *argument, size_t unit, size_t worker)
 {
+    const struct run *r = argument;
     const struct attention *p = r->plan;
     size_t split = unit % r->units.splits, pair = unit / r->units.splits;
     struct head_run h = {.run = r, .batch = pair / p->heads, .head = pair % p->heads};
@@ -436,24 +426,16 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
     h.query = view(r->args->query, r->args->query_rows, h.batch, h.head);
     h.output = view(r->args->output, r->args->query_rows, h.batch, h.head);
     pack_head(&h);
-    size_t begin = qvitp_tile_first(r->queries, r->units.splits, split);
-    size_t rows = qvitp_tile_first(r->queries, r->units.splits, split + 1) - begin;
+    size_t begin = qvitp_share(r->queries, r->units.splits, split);
+    size_t rows = qvitp_share(r->queries, r->units.splits, split + 1) - begin;
     size_t tiles = qvitp_tiles(rows, tile_rows(p));
     for (size_t i = 0; i < tiles; i++) {
-        size_t first = begin + qvitp_tile_first(rows, tiles, i);
-        size_t count = begin + qvitp_tile_first(rows, tiles, i + 1) - first;
+        size_t first = begin + qvitp_share(rows, tiles, i);
+        size_t count = begin + qvitp_share(rows, tiles, i + 1) - first;
         compute_scores(&h, first, count);
         compute_probabilities(&h, first, count);
         compute_context(&h, first, count);
     }
-}
-
-static void run_task(void *argument, size_t index, size_t worker)
-{
-    const struct run *r = argument;
-    size_t end = qvitp_tile_first(r->units.units, r->units.tasks, index + 1);
-    for (size_t i = qvitp_tile_first(r->units.units, r->units.tasks, index); i < end; i++)
-        run_unit(r, i, worker);
 }
 
 /* Checks a row index and that all its rows lie inside a tensor of `tokens` rows. */
@@ -544,6 +526,6 @@ qvit_status qvit_attention_run(const qvit_plan *plan, const qvit_attention_args 
     QVITP_TRY(qvitp_workspace_check(a.workspace, a.workspace_size, needed, error));
     r.per_worker = needed / workers;
     qvitp_units_init(&r.units, r.batch, r.plan->heads, r.queries, workers);
-    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.units.tasks, run_task, &r, error));
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, r.units.units, run_unit, &r, error));
     return qvitp_ok(error);
 }

@@ -5,16 +5,11 @@
 #include "base/error.h"
 #include "plan/plan.h"
 
-size_t qvitp_vector_columns(const struct qvitp_left *left, size_t n)
-{
-    return qvitp_round_up(qvitp_packed_n(left->kernel, n), QVIT_ALIGNMENT);
-}
-
 void qvitp_right_carve(struct qvitp_right *right, const struct qvitp_left *left, size_t n, size_t k,
                        struct qvitp_carver *carver)
 {
     right->panels = qvitp_carve(carver, qvitp_packed_bytes(left->kernel, n, k), 1);
-    right->init = qvitp_carve(carver, qvitp_vector_columns(left, n), sizeof *right->init);
+    right->init = qvitp_carve(carver, qvitp_vector_columns(left->kernel, n), sizeof *right->init);
 }
 
 void qvitp_right_pack(const struct qvitp_right *right, const struct qvitp_left *left,
@@ -41,12 +36,10 @@ qvit_status qvitp_sums_fit(const struct qvitp_left *left, size_t k, qvit_error *
 void qvitp_units_init(struct qvitp_units *u, size_t batch, size_t heads, size_t m, size_t workers)
 {
     size_t pairs = batch * heads;
-    u->heads = heads;
     u->splits = 1;
     /* Few pairs: split their rows so that every worker gets as many shares as the others. Each share
      * packs its right operand again, so no more splits than that. */
     if (workers > 1 && pairs % workers && pairs < 8 * workers) u->splits = workers;
     u->splits = qvitp_min(u->splits, m);
     u->units = pairs * u->splits;
-    u->tasks = qvitp_min(workers, u->units);
 }

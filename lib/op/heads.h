@@ -25,12 +25,9 @@ qvit_status qvitp_sums_fit(const struct qvitp_left *left, size_t k, qvit_error *
 
 /* Units of work: every (batch, head) pair, its m rows cut into `splits` shares. */
 struct qvitp_units {
-    size_t heads, splits, units, tasks;
+    size_t splits, units;
 };
 void qvitp_units_init(struct qvitp_units *units, size_t batch, size_t heads, size_t m,
                       size_t workers);
-
-/* Columns that vectors are padded to. */
-size_t qvitp_vector_columns(const struct qvitp_left *left, size_t n);
 
 #endif

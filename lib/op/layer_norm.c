@@ -44,8 +44,9 @@ static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *e
     return qvitp_output_check(&output, n, error);
 }
 
-static void lay_out(struct layer_norm *p, struct qvitp_carver *c)
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 {
+    struct layer_norm *p = (struct layer_norm *)plan;
     p->gamma = qvitp_carve(c, p->n, sizeof *p->gamma);
     p->beta = qvitp_carve(c, p->n, sizeof *p->beta);
 }
@@ -95,50 +96,37 @@ qvit_status qvit_layer_norm_create(const qvit_engine *engine,
                               .n = o.gamma->dims[0],
                               .output = o.output.dtype,
                               .eps = o.eps};
-    struct qvitp_carver carver = {NULL, sizeof made};
-    lay_out(&made, &carver);
     struct layer_norm *p =
-        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
-    if (!p) return qvitp_no_memory(error);
-    *p = made;
-    p->base.packed_bytes = carver.used - sizeof made;
-    carver = (struct qvitp_carver){(char *)p, sizeof made};
-    lay_out(p, &carver);
+        (struct layer_norm *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
     qvit_status status = build(p, &o, error);
-    if (status != QVIT_OK) {
-        qvit_plan_destroy(&p->base);
-        return status;
-    }
-    explain(p, &o);
-    *out = &p->base;
-    return qvitp_ok(error);
+    if (status == QVIT_OK) explain(p, &o);
+    return qvitp_plan_finish(&p->base, status, out, error);
 }
 
 struct run {
     const struct layer_norm *plan;
     struct qvitp_rows rows;
-    size_t total, tasks;
 };
 
-static void run_task(void *argument, size_t index, size_t worker)
+static void run_row(void *argument, size_t index, size_t worker)
 {
     (void)worker;
     const struct run *r = argument;
     const struct layer_norm *p = r->plan;
-    struct qvitp_layer_norm row = {.n = p->n,
-                                   .gamma = p->gamma,
-                                   .beta = p->beta,
-                                   .eps = p->eps,
-                                   .lo = p->form.lo,
-                                   .hi = p->form.hi,
-                                   .out = p->form.out};
-    size_t end = qvitp_tile_first(r->total, r->tasks, index + 1);
-    for (size_t i = qvitp_tile_first(r->total, r->tasks, index); i < end; i++) {
-        size_t matrix = i / r->rows.rows, place = i % r->rows.rows;
-        row.x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place);
-        row.dst = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place);
-        p->base.engine->kernels.layer_norm->run(&row);
-    }
+    size_t matrix = index / r->rows.rows, place = index % r->rows.rows;
+    struct qvitp_layer_norm row = {
+        .n = p->n,
+        .x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place),
+        .gamma = p->gamma,
+        .beta = p->beta,
+        .dst = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place),
+        .eps = p->eps,
+        .lo = p->form.lo,
+        .hi = p->form.hi,
+        .out = p->form.out,
+    };
+    p->base.engine->kernels.layer_norm->run(&row);
 }
 
 qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,
@@ -154,8 +142,7 @@ qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *ar
         [QVITP_ROWS_OUTPUT] = {a.output, "output", p->output, p->n, QVITP_OUTPUT},
     };
     QVITP_TRY(qvitp_rows_init(&r.rows, sides, error));
-    r.total = r.rows.matrices * r.rows.rows;
-    r.tasks = qvitp_min(plan->engine->executor.workers, r.total);
-    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.tasks, run_task, &r, error));
+    size_t rows = r.rows.matrices * r.rows.rows;
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, rows, run_row, &r, error));
     return qvitp_ok(error);
 }

@@ -5,7 +5,9 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/numerics.h"
 #include "base/options.h"
+#include "base/shares.h"
 #include "op/product.h"
 #include "op/rows.h"
 #include "plan/pack.h"
@@ -27,7 +29,7 @@ struct linear {
 };
 
 /* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. */
-enum { CHUNK_BYTES = 256 * 1024, VECTOR_PADDING = 64 };
+enum { CHUNK_BYTES = 256 * 1024 };
 
 QVITP_DEFINE_INIT(qvit_linear_options, QVIT_LINEAR_OPTIONS_INIT)
 QVITP_DEFINE_INIT(qvit_linear_args, QVIT_LINEAR_ARGS_INIT)
@@ -89,9 +91,10 @@ static qvit_status check_options(const qvit_linear_options *o, qvit_error *error
     return check_sums_output(o, error);
 }
 
-static void lay_out(struct linear *p, struct qvitp_carver *c)
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 {
-    size_t n = qvitp_round_up(qvitp_packed_n(p->left.kernel, p->n), VECTOR_PADDING);
+    struct linear *p = (struct linear *)plan;
+    size_t n = qvitp_vector_columns(p->left.kernel, p->n);
     p->panels = qvitp_carve(c, qvitp_packed_bytes(p->left.kernel, p->n, p->k), 1);
     p->init = qvitp_carve(c, n, sizeof *p->init);
     p->scale = qvitp_carve(c, n, sizeof *p->scale);
@@ -252,22 +255,11 @@ qvit_status qvit_linear_create(const qvit_engine *engine, const qvit_linear_opti
                           .output = o.output.dtype};
     QVITP_TRY(qvitp_left_init(&made.left, engine, &o.input, "input", error));
     made.chunk = chunk_columns(&made);
-    struct qvitp_carver carver = {NULL, sizeof made};
-    lay_out(&made, &carver);
-    struct linear *p = carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
-    if (!p) return qvitp_no_memory(error);
-    *p = made;
-    p->base.packed_bytes = carver.used - sizeof made;
-    carver = (struct qvitp_carver){(char *)p, sizeof made};
-    lay_out(p, &carver);
+    struct linear *p = (struct linear *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
     qvit_status status = build(p, &o, error);
-    if (status != QVIT_OK) {
-        qvit_plan_destroy(&p->base);
-        return status;
-    }
-    explain(p, &o);
-    *out = &p->base;
-    return qvitp_ok(error);
+    if (status == QVIT_OK) explain(p, &o);
+    return qvitp_plan_finish(&p->base, status, out, error);
 }
 
 /* ---- running ---- */
@@ -284,26 +276,27 @@ size_t qvit_linear_workspace_size(const qvit_plan *plan, size_t rows)
     return qvitp_mul(staged_bytes(p), plan->engine->executor.workers);
 }
 
-/* One run, cut into units of (matrix, column chunk, row tile); task i takes a contiguous share of them,
- * so that it reads one chunk of weights for as long as possible. */
+/* One run, cut into units of (matrix, column chunk, row tile); a worker takes neighbours, so that it
+ * reads one chunk of weights for as long as possible. */
 struct run {
     const struct linear *plan;
     struct qvitp_rows rows;
-    size_t chunk, chunks, tiles, units, tasks;
+    size_t chunk, chunks, tiles;
     char *workspace;
 };
 
-static void run_unit(const struct run *r, size_t unit, size_t worker)
+static void run_unit(void *argument, size_t unit, size_t worker)
 {
+    const struct run *r = argument;
     const struct linear *p = r->plan;
     const struct qvitp_rows *m = &r->rows;
     size_t tile = unit % r->tiles, chunk = unit / r->tiles % r->chunks;
     size_t matrix = unit / r->tiles / r->chunks;
-    size_t first = qvitp_tile_first(m->rows, r->tiles, tile);
+    size_t first = qvitp_share(m->rows, r->tiles, tile);
     struct qvitp_block block = {
         .left = &p->left,
         .epilogue = &p->epilogue,
-        .m = qvitp_tile_first(m->rows, r->tiles, tile + 1) - first,
+        .m = qvitp_share(m->rows, r->tiles, tile + 1) - first,
         .k = p->k,
         .a = qvitp_rows_at(m, QVITP_ROWS_INPUT, matrix, first),
         .lda = m->side[QVITP_ROWS_INPUT].stride * (ptrdiff_t)m->side[QVITP_ROWS_INPUT].size,
@@ -321,14 +314,6 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
         block.residual_size = m->side[QVITP_ROWS_RESIDUAL].size;
     }
     qvitp_block_run(&block);
-}
-
-static void run_task(void *argument, size_t index, size_t worker)
-{
-    const struct run *r = argument;
-    size_t end = qvitp_tile_first(r->units, r->tasks, index + 1);
-    for (size_t unit = qvitp_tile_first(r->units, r->tasks, index); unit < end; unit++)
-        run_unit(r, unit, worker);
 }
 
 static qvit_status check_args(const struct linear *p, const qvit_linear_args *a,
@@ -364,8 +349,7 @@ qvit_status qvit_linear_run(const qvit_plan *plan, const qvit_linear_args *args,
         r.chunk = qvitp_min(r.chunk, share);
     }
     r.chunks = qvitp_tiles(p->n, r.chunk);
-    r.units = r.rows.matrices * r.chunks * r.tiles;
-    r.tasks = qvitp_min(workers, r.units);
-    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.tasks, run_task, &r, error));
+    size_t units = r.rows.matrices * r.chunks * r.tiles;
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, units, run_unit, &r, error));
     return qvitp_ok(error);
 }

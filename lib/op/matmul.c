@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "base/shares.h"
 #include "op/heads.h"
 #include "plan/plan.h"
 #include "sched/sched.h"
@@ -53,15 +54,9 @@ static qvit_status check_types(const qvit_matmul_options *o, qvit_error *error)
 static qvit_status check_options(const qvit_matmul_options *o, qvit_error *error)
 {
     QVITP_TRY(check_types(o, error));
-    QVITP_TRY(qvitp_heads_check(o->left.quantizer, o->heads, 0, "left", error));
+    QVITP_TRY(qvitp_left_heads_check(o->left.quantizer, o->heads, 0, "left", error));
     QVITP_TRY(qvitp_heads_check(o->right.quantizer, o->heads, 0, "right", error));
     QVITP_TRY(qvitp_heads_check(o->output.quantizer, o->heads, 0, "output", error));
-    /* A zero point is part of how left codes are staged, once for all heads. */
-    const qvit_quantizer *left = o->left.quantizer;
-    for (size_t i = 1; left && left->zero_point && i < left->blocks; i++)
-        if (left->zero_point[i] != left->zero_point[0])
-            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                              "left: heads with different zero points");
     if (isfinite(o->scale)) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_VALUE, "scale is not finite");
 }
@@ -100,6 +95,19 @@ static void explain(struct matmul *p, const qvit_matmul_options *o)
     qvitp_plan_explain(&p->base, what, p->base.kernel);
 }
 
+static void set_output(struct qvitp_epilogue *e, const qvit_port *port)
+{
+    const qvit_quantizer *q = port->quantizer;
+    e->out = q ? QVITP_OUT_CODE : port->dtype == QVIT_DTYPE_S32 ? QVITP_OUT_S32 : QVITP_OUT_F32;
+    if (q) e->lo = q->lo, e->hi = q->hi;
+}
+
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
+{
+    struct matmul *p = (struct matmul *)plan;
+    p->head = qvitp_carve(c, p->heads, sizeof *p->head);
+}
+
 qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_options *options,
                                qvit_plan **out, qvit_error *error)
 {
@@ -113,34 +121,20 @@ qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_opti
     QVITP_TRY(check_options(&o, error));
     struct qvitp_left left;
     QVITP_TRY(qvitp_left_init(&left, engine, &o.left, "left", error));
-    struct qvitp_carver carver = {NULL, sizeof(struct matmul)};
-    qvitp_carve(&carver, o.heads, sizeof(struct head));
-    struct matmul *p = carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
-    if (!p) return qvitp_no_memory(error);
-    p->base = (struct qvit_plan){.engine = engine, .op = QVITP_OP_MATMUL};
-    p->base.packed_bytes = carver.used - sizeof *p;
-    p->left = left;
-    p->heads = o.heads;
-    p->by_k = !o.right_transposed;
-    p->left_type = o.left.dtype;
-    p->right_type = o.right.dtype;
-    p->output = o.output.dtype;
-    p->epilogue.out = o.output.quantizer            ? QVITP_OUT_CODE
-                      : p->output == QVIT_DTYPE_S32 ? QVITP_OUT_S32
-                                                    : QVITP_OUT_F32;
-    if (o.output.quantizer)
-        p->epilogue.lo = o.output.quantizer->lo, p->epilogue.hi = o.output.quantizer->hi;
-    carver = (struct qvitp_carver){(char *)p, sizeof *p};
-    p->head = qvitp_carve(&carver, o.heads, sizeof(struct head));
+    struct matmul made = {.base = {.engine = engine, .op = QVITP_OP_MATMUL},
+                          .left = left,
+                          .heads = o.heads,
+                          .by_k = !o.right_transposed,
+                          .left_type = o.left.dtype,
+                          .right_type = o.right.dtype,
+                          .output = o.output.dtype};
+    set_output(&made.epilogue, &o.output);
+    struct matmul *p = (struct matmul *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
     qvit_status status = QVIT_OK;
     for (size_t h = 0; h < o.heads && status == QVIT_OK; h++) status = set_head(p, &o, h, error);
-    if (status != QVIT_OK) {
-        qvit_plan_destroy(&p->base);
-        return status;
-    }
-    explain(p, &o);
-    *out = &p->base;
-    return qvitp_ok(error);
+    if (status == QVIT_OK) explain(p, &o);
+    return qvitp_plan_finish(&p->base, status, out, error);
 }
 
 /* ---- running ---- */
@@ -156,12 +150,15 @@ static size_t carve_scratch(const struct matmul *p, size_t n, size_t k, void *ba
                             struct scratch *s)
 {
     struct qvitp_carver c = {base, 0};
-    size_t columns = qvitp_vector_columns(&p->left, n);
+    size_t columns = qvitp_vector_columns(p->left.kernel, n);
     qvitp_right_carve(&s->right, &p->left, n, k, &c);
     s->scale = qvitp_carve(&c, columns, sizeof(float));
     s->scale2 = qvitp_carve(&c, columns, sizeof(float));
     s->bias = qvitp_carve(&c, columns, sizeof(float));
-    s->staged = qvitp_carve(&c, qvitp_left_staged_bytes(&p->left, p->left.kernel->mr, k), 1);
+    /* Also where this k could be read in place: a smaller one, for which this size is asked as well,
+     * might not. */
+    size_t plane = p->left.stage ? qvitp_left_plane_bytes(&p->left, p->left.kernel->mr, k) : 0;
+    s->staged = qvitp_carve(&c, qvitp_mul(plane, p->left.twin ? 2 : 1), 1);
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
@@ -190,7 +187,7 @@ static char *matrix_at(const qvit_tensor *t, size_t batch, size_t head)
 static void fill_vectors(const struct run *r, const struct head *head, const struct scratch *s,
                          struct qvitp_epilogue *e)
 {
-    size_t columns = qvitp_vector_columns(&r->plan->left, r->n);
+    size_t columns = qvitp_vector_columns(r->plan->left.kernel, r->n);
     for (size_t j = 0; j < columns; j++) {
         s->scale[j] = head->scale;
         s->scale2[j] = head->scale2;
@@ -210,8 +207,9 @@ static void fill_vectors(const struct run *r, const struct head *head, const str
     }
 }
 
-static void run_unit(const struct run *r, size_t unit, size_t worker)
+static void run_unit(void *argument, size_t unit, size_t worker)
 {
+    const struct run *r = argument;
     const struct matmul *p = r->plan;
     const qvit_tensor *left = r->args->left, *right = r->args->right, *out = r->args->output;
     size_t split = unit % r->units.splits, pair = unit / r->units.splits;
@@ -224,14 +222,14 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
     struct qvitp_epilogue epilogue;
     fill_vectors(r, &p->head[head], &s, &epilogue);
 
-    size_t first = qvitp_tile_first(r->m, r->units.splits, split);
+    size_t first = qvitp_share(r->m, r->units.splits, split);
     size_t left_size = qvitp_dtype_bits(left->dtype) / 8;
     size_t out_size = qvitp_dtype_bits(out->dtype) / 8;
     ptrdiff_t lda = left->strides[2] * (ptrdiff_t)left_size;
     struct qvitp_block block = {
         .left = &p->left,
         .epilogue = &epilogue,
-        .m = qvitp_tile_first(r->m, r->units.splits, split + 1) - first,
+        .m = qvitp_share(r->m, r->units.splits, split + 1) - first,
         .k = r->k,
         .a = matrix_at(left, batch, head) + (ptrdiff_t)first * lda,
         .lda = lda,
@@ -244,14 +242,6 @@ static void run_unit(const struct run *r, size_t unit, size_t worker)
         .staged = s.staged,
     };
     qvitp_block_run(&block);
-}
-
-static void run_task(void *argument, size_t index, size_t worker)
-{
-    const struct run *r = argument;
-    size_t end = qvitp_tile_first(r->units.units, r->units.tasks, index + 1);
-    for (size_t i = qvitp_tile_first(r->units.units, r->units.tasks, index); i < end; i++)
-        run_unit(r, i, worker);
 }
 
 static qvit_status check_args(struct run *r, qvit_error *error)
@@ -282,6 +272,6 @@ qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_args *args,
     QVITP_TRY(qvitp_workspace_check(a.workspace, a.workspace_size, needed, error));
     r.per_worker = needed / workers;
     qvitp_units_init(&r.units, a.left->dims[0], r.plan->heads, r.m, workers);
-    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.units.tasks, run_task, &r, error));
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, r.units.units, run_unit, &r, error));
     return qvitp_ok(error);
 }

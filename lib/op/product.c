@@ -5,41 +5,42 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/numerics.h"
+#include "base/shares.h"
 #include "plan/pack.h"
 #include "tensor.h"
 
 /* ---- the left operand ---- */
 
+void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
+                      const struct qvitp_coder *coder)
+{
+    static const int32_t forms[] = {
+        [QVIT_SCHEME_SYMMETRIC] = QVITP_STAGE_S8,
+        [QVIT_SCHEME_ASYMMETRIC] = QVITP_STAGE_U8,
+        [QVIT_SCHEME_TWIN_SOFTMAX] = QVITP_STAGE_TWIN_SOFTMAX,
+        [QVIT_SCHEME_TWIN_GELU] = QVITP_STAGE_TWIN_GELU,
+    };
+    int softmax = coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
+    *left = (struct qvitp_left){.stage = engine->kernels.stage,
+                                .stage_form = forms[coder->scheme],
+                                .half = ((int32_t)coder->hi + 1) / (softmax ? 2 : 1),
+                                .twin = softmax || coder->scheme == QVIT_SCHEME_TWIN_GELU};
+    left->kernel = left->twin ? engine->kernels.gemm_t8s8 : engine->kernels.gemm_u8s8;
+    left->code_max = left->twin ? left->half : 255;
+    left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : (int32_t)coder->zero;
+}
+
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             const qvit_port *port, const char *name, qvit_error *error)
 {
-    const struct qvitp_kernels *kernels = &engine->kernels;
-    const qvit_quantizer *q = port->quantizer;
-    *left = (struct qvitp_left){.kernel = kernels->gemm_f32};
-    if (!q) return QVIT_OK;
+    *left = (struct qvitp_left){.kernel = engine->kernels.gemm_f32};
+    if (!port->quantizer) return QVIT_OK;
     if (qvitp_dtype_packed(port->dtype))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed 4-bit codes",
                           name);
-    left->stage = kernels->stage;
-    left->twin = qvitp_quantizer_is_twin(q);
-    left->kernel = left->twin ? kernels->gemm_t8s8 : kernels->gemm_u8s8;
-    left->half = 1 << (q->bits - 1);
-    left->code_max = left->twin ? left->half : 255;
-    switch (q->scheme) {
-    case QVIT_SCHEME_TWIN_SOFTMAX:
-        left->stage_form = QVITP_STAGE_TWIN_SOFTMAX;
-        break;
-    case QVIT_SCHEME_TWIN_GELU:
-        left->stage_form = QVITP_STAGE_TWIN_GELU;
-        break;
-    case QVIT_SCHEME_SYMMETRIC:
-        left->stage_form = QVITP_STAGE_S8;
-        left->zero = 128;
-        break;
-    default:
-        left->stage_form = QVITP_STAGE_U8;
-        left->zero = q->zero_point ? q->zero_point[0] : 0;
-    }
+    struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
+    qvitp_left_codes(left, engine, &coder);
     return QVIT_OK;
 }
 
@@ -72,12 +73,6 @@ size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_
 /* ---- tiles ---- */
 
 size_t qvitp_tiles(size_t m, size_t mr) { return m / mr + (m % mr != 0); }
-
-size_t qvitp_tile_first(size_t m, size_t tiles, size_t tile)
-{
-    size_t small = m / tiles, larger = m % tiles; /* the first `larger` tiles have one row more */
-    return tile * small + qvitp_min(tile, larger);
-}
 
 static const char *left_row(const struct qvitp_block *b, size_t row)
 {
@@ -147,8 +142,8 @@ void qvitp_block_run(const struct qvitp_block *b)
 {
     size_t tiles = qvitp_tiles(b->m, b->left->kernel->mr);
     for (size_t i = 0; i < tiles; i++) {
-        size_t first = qvitp_tile_first(b->m, tiles, i);
-        run_tile(b, first, qvitp_tile_first(b->m, tiles, i + 1) - first);
+        size_t first = qvitp_share(b->m, tiles, i);
+        run_tile(b, first, qvitp_share(b->m, tiles, i + 1) - first);
     }
 }
 
@@ -221,11 +216,10 @@ qvit_status qvitp_port_check(const qvit_port *port, const char *name, qvit_error
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: %s without a quantizer", name,
                           qvitp_dtype_name(port->dtype));
     }
-    qvit_dtype whole = qvit_quantizer_code_dtype(q);
-    qvit_dtype half = whole == QVIT_DTYPE_S8 ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4;
-    if (port->dtype == whole || (port->dtype == half && q->bits <= 4)) return QVIT_OK;
+    if (qvitp_quantizer_holds(q, port->dtype)) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: the type is %s, the quantizer's codes are %s",
-                      name, qvitp_dtype_name(port->dtype), qvitp_dtype_name(whole));
+                      name, qvitp_dtype_name(port->dtype),
+                      qvitp_dtype_name(qvit_quantizer_code_dtype(q)));
 }
 
 qvit_status qvitp_right_check(const qvit_port *port, const char *name, qvit_error *error)
@@ -253,6 +247,17 @@ qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t widt
                       "%s: the granularity is neither layer nor one column "
                       "block for each of %zu heads",
                       name, heads);
+}
+
+qvit_status qvitp_left_heads_check(const qvit_quantizer *q, size_t heads, size_t width,
+                                   const char *name, qvit_error *error)
+{
+    QVITP_TRY(qvitp_heads_check(q, heads, width, name, error));
+    for (size_t i = 1; q && q->zero_point && i < q->blocks; i++)
+        if (q->zero_point[i] != q->zero_point[0])
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: heads with different zero points",
+                              name);
+    return QVIT_OK;
 }
 
 struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head)

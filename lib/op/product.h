@@ -19,7 +19,10 @@ struct qvitp_left {
     int32_t code_max; /* the largest staged code */
 };
 
-/* Chooses kernel and staging for a port (quantizer NULL: float). UNSUPPORTED where there is none. */
+/* Chooses kernel and staging for codes, and for a port (quantizer NULL: float), UNSUPPORTED where there
+ * is none. */
+void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
+                      const struct qvitp_coder *coder);
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             const qvit_port *port, const char *name, qvit_error *error);
 
@@ -49,9 +52,8 @@ struct qvitp_block {
 };
 void qvitp_block_run(const struct qvitp_block *block);
 
-/* Number of row tiles that m rows are cut into, and the first row of one (equal sizes, but for 1). */
+/* Number of row tiles that m rows are cut into; they are shares of equal size, but for 1. */
 size_t qvitp_tiles(size_t m, size_t mr);
-size_t qvitp_tile_first(size_t m, size_t tiles, size_t tile);
 
 /*
  * What an output port means for the epilogue: fills mul, mul_neg and add (n values each; those that are
@@ -86,6 +88,9 @@ qvit_status qvitp_right_check(const qvit_port *port, const char *name, qvit_erro
 /* The scale block of each head: layer, or `heads` equal column blocks of `width` columns. */
 qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t width, const char *name,
                               qvit_error *error);
+/* The same for a left operand, whose zero point is part of how codes are staged: one for all heads. */
+qvit_status qvitp_left_heads_check(const qvit_quantizer *q, size_t heads, size_t width,
+                                   const char *name, qvit_error *error);
 struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head);
 
 #endif

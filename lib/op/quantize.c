@@ -57,6 +57,12 @@ static size_t find_stretches(const qvit_quantizer *q, struct stretch *out)
     return count;
 }
 
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
+{
+    struct quantize *p = (struct quantize *)plan;
+    p->stretch = qvitp_carve(c, p->stretches, sizeof *p->stretch);
+}
+
 qvit_status qvit_quantize_create(const qvit_engine *engine, const qvit_quantize_options *options,
                                  qvit_plan **out, qvit_error *error)
 {
@@ -67,20 +73,13 @@ qvit_status qvit_quantize_create(const qvit_engine *engine, const qvit_quantize_
     QVITP_TRY(QVITP_READ(&o, options, error));
     QVITP_TRY(check_options(&o, error));
     const qvit_quantizer *q = o.output.quantizer;
-    size_t stretches = find_stretches(q, NULL);
-    struct qvitp_carver carver = {NULL, sizeof(struct quantize)};
-    qvitp_carve(&carver, stretches, sizeof(struct stretch));
+    struct quantize made = {.base = {.engine = engine, .op = QVITP_OP_QUANTIZE},
+                            .output = o.output.dtype,
+                            .cols = q->granularity->cols,
+                            .stretches = find_stretches(q, NULL)};
     struct quantize *p =
-        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(engine, 1, carver.used);
-    if (!p) return qvitp_no_memory(error);
-    p->base.engine = engine;
-    p->base.op = QVITP_OP_QUANTIZE;
-    p->base.packed_bytes = carver.used - sizeof *p;
-    p->output = o.output.dtype;
-    p->cols = q->granularity->cols;
-    p->stretches = stretches;
-    carver = (struct qvitp_carver){(char *)p, sizeof *p};
-    p->stretch = qvitp_carve(&carver, stretches, sizeof(struct stretch));
+        (struct quantize *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
     find_stretches(q, p->stretch);
 
     char what[80], port[40];
@@ -88,31 +87,27 @@ qvit_status qvit_quantize_create(const qvit_engine *engine, const qvit_quantize_
     snprintf(what, sizeof what, "quantize, f32 -> %s", port);
     p->base.kernel = engine->kernels.encode->name;
     qvitp_plan_explain(&p->base, what, p->base.kernel);
-    *out = &p->base;
-    return qvitp_ok(error);
+    return qvitp_plan_finish(&p->base, QVIT_OK, out, error);
 }
 
 struct run {
     const struct quantize *plan;
     struct qvitp_rows rows;
-    size_t cols, total, tasks;
+    size_t cols;
 };
 
-static void run_task(void *argument, size_t index, size_t worker)
+static void run_row(void *argument, size_t index, size_t worker)
 {
     (void)worker;
     const struct run *r = argument;
     const struct quantize *p = r->plan;
-    size_t end = qvitp_tile_first(r->total, r->tasks, index + 1);
-    for (size_t i = qvitp_tile_first(r->total, r->tasks, index); i < end; i++) {
-        size_t matrix = i / r->rows.rows, place = i % r->rows.rows;
-        const float *x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place);
-        uint8_t *codes = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place);
-        for (size_t s = 0; s < p->stretches; s++) {
-            const struct stretch *t = &p->stretch[s];
-            qvitp_encode_run(p->base.engine, &t->coder, qvitp_min(t->n, r->cols), x + t->first,
-                             codes + t->first);
-        }
+    size_t matrix = index / r->rows.rows, place = index % r->rows.rows;
+    const float *x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place);
+    uint8_t *codes = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place);
+    for (size_t s = 0; s < p->stretches; s++) {
+        const struct stretch *t = &p->stretch[s];
+        qvitp_encode_run(p->base.engine, &t->coder, qvitp_min(t->n, r->cols), x + t->first,
+                         codes + t->first);
     }
 }
 
@@ -130,8 +125,7 @@ qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_args *args
     };
     QVITP_TRY(qvitp_rows_init(&r.rows, sides, error));
     r.cols = qvitp_tensor_cols(a.input);
-    r.total = r.rows.matrices * r.rows.rows;
-    r.tasks = qvitp_min(plan->engine->executor.workers, r.total);
-    QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.tasks, run_task, &r, error));
+    size_t rows = r.rows.matrices * r.rows.rows;
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, rows, run_row, &r, error));
     return qvitp_ok(error);
 }

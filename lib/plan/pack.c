@@ -20,6 +20,12 @@ size_t qvitp_packed_k(const struct qvitp_gemm_kernel *kernel, size_t k)
     return qvitp_round_up(k, kernel->kstep);
 }
 
+size_t qvitp_vector_columns(const struct qvitp_gemm_kernel *kernel, size_t n)
+{
+    enum { PADDING = 64 };
+    return qvitp_round_up(qvitp_packed_n(kernel, n), PADDING);
+}
+
 size_t qvitp_packed_bytes(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k)
 {
     return qvitp_mul(qvitp_mul(qvitp_packed_n(kernel, n), qvitp_packed_k(kernel, k)),

@@ -15,6 +15,8 @@
 /* Columns and k of the whole packed operand: rounded up to panels and steps. */
 size_t qvitp_packed_n(const struct qvitp_gemm_kernel *kernel, size_t n);
 size_t qvitp_packed_k(const struct qvitp_gemm_kernel *kernel, size_t k);
+/* Elements of an epilogue's vector over n columns: padded as kernels.h asks. */
+size_t qvitp_vector_columns(const struct qvitp_gemm_kernel *kernel, size_t n);
 /* Bytes of the packed operand; SIZE_MAX if they do not fit. */
 size_t qvitp_packed_bytes(const struct qvitp_gemm_kernel *kernel, size_t n, size_t k);
 

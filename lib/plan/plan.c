@@ -20,7 +20,7 @@ size_t qvit_plan_packed_bytes(const qvit_plan *plan) { return plan ? plan->packe
 
 size_t qvit_plan_describe(const qvit_plan *plan, char *text, size_t size)
 {
-    return (size_t)snprintf(text, text ? size : 0, "%s", plan ? plan->text : "no plan");
+    return (size_t)snprintf(text, text ? size : 0, "%s", plan ? plan->text : "");
 }
 
 void *qvitp_carve(struct qvitp_carver *carver, size_t count, size_t size)
@@ -28,6 +28,35 @@ void *qvitp_carve(struct qvitp_carver *carver, size_t count, size_t size)
     size_t at = qvitp_round_up(carver->used, QVIT_ALIGNMENT);
     carver->used = qvitp_add(at, qvitp_mul(count, size));
     return carver->base ? carver->base + at : NULL;
+}
+
+struct qvit_plan *qvitp_plan_place(struct qvit_plan *made, size_t size, qvitp_lay_out *lay_out,
+                                   qvit_error *error)
+{
+    struct qvitp_carver carver = {NULL, size};
+    lay_out(made, &carver);
+    struct qvit_plan *plan =
+        carver.used == SIZE_MAX ? NULL : qvitp_engine_alloc(made->engine, 1, carver.used);
+    if (!plan) {
+        qvitp_no_memory(error);
+        return NULL;
+    }
+    memcpy(plan, made, size);
+    plan->packed_bytes = carver.used - size;
+    carver = (struct qvitp_carver){(char *)plan, size};
+    lay_out(plan, &carver);
+    return plan;
+}
+
+qvit_status qvitp_plan_finish(struct qvit_plan *plan, qvit_status status, qvit_plan **out,
+                              qvit_error *error)
+{
+    if (status != QVIT_OK) {
+        qvit_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return qvitp_ok(error);
 }
 
 qvit_status qvitp_plan_expect(const qvit_plan *plan, enum qvitp_op op, qvit_error *error)

@@ -30,15 +30,24 @@ struct qvit_plan {
 /*
  * Places the parts of a plan: with base NULL it only counts, with the real block it hands out
  * addresses, each aligned to QVIT_ALIGNMENT.
- *
- *     struct qvitp_carver c = {NULL, sizeof *plan};   lay_out(plan, &c);   // c.used is the size
- *     c = (struct qvitp_carver){block, sizeof *plan}; lay_out(block, &c);
  */
 struct qvitp_carver {
     char *base;
     size_t used; /* SIZE_MAX once it does not fit */
 };
 void *qvitp_carve(struct qvitp_carver *carver, size_t count, size_t size);
+
+/*
+ * Gives a plan made on the stack, `size` bytes long, its place: `lay_out` carves its parts, once to
+ * count and once for good. NULL if memory runs out.
+ */
+typedef void qvitp_lay_out(struct qvit_plan *plan, struct qvitp_carver *carver);
+struct qvit_plan *qvitp_plan_place(struct qvit_plan *made, size_t size, qvitp_lay_out *lay_out,
+                                   qvit_error *error);
+
+/* Ends a creation: hands the plan out, or, where its making failed, destroys it. */
+qvit_status qvitp_plan_finish(struct qvit_plan *plan, qvit_status status, qvit_plan **out,
+                              qvit_error *error);
 
 /* Checks that a plan is one of this operation. */
 qvit_status qvitp_plan_expect(const qvit_plan *plan, enum qvitp_op op, qvit_error *error);

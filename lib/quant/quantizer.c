@@ -212,7 +212,7 @@ qvit_status qvit_quantizer_parameter(const qvit_quantizer *q, qvit_parameter_key
 size_t qvit_quantizer_describe(const qvit_quantizer *q, char *text, size_t size)
 {
     if (!text) size = 0;
-    if (!q) return (size_t)snprintf(text, size, "no quantizer");
+    if (!q) return (size_t)snprintf(text, size, "%s", "");
     const struct qvitp_scheme *scheme = qvitp_scheme_find(q->scheme);
     struct qvitp_coder first = qvitp_quantizer_coder(q, 0);
     char scale2[40] = "", zero[40] = "";
@@ -239,19 +239,23 @@ struct qvitp_coder qvitp_quantizer_coder(const qvit_quantizer *q, size_t block)
     return coder;
 }
 
+int qvitp_quantizer_holds(const qvit_quantizer *q, qvit_dtype dtype)
+{
+    qvit_dtype whole = qvit_quantizer_code_dtype(q);
+    qvit_dtype half = whole == QVIT_DTYPE_S8 ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4;
+    return dtype == whole || (dtype == half && q->bits <= 4);
+}
+
 /* Checks one side of an encoding. `codes`: whether it holds codes or floats. */
 static qvit_status check_side(const qvit_quantizer *q, const qvit_tensor *t, const char *name,
                               int codes, uint32_t flags, qvit_error *error)
 {
     QVITP_TRY(qvitp_tensor_check(t, name, codes ? QVIT_DTYPE_NONE : QVIT_DTYPE_F32,
                                  flags | QVITP_ANY_LAST_STRIDE, error));
-    if (!codes) return QVIT_OK;
-    int is_signed = qvit_quantizer_code_dtype(q) == QVIT_DTYPE_S8;
-    qvit_dtype whole = is_signed ? QVIT_DTYPE_S8 : QVIT_DTYPE_U8;
-    qvit_dtype half = is_signed ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4;
-    if (t->dtype == whole || (t->dtype == half && q->bits <= 4)) return QVIT_OK;
+    if (!codes || qvitp_quantizer_holds(q, t->dtype)) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: %s cannot hold these %d-bit %s codes", name,
-                      qvitp_dtype_name(t->dtype), (int)q->bits, qvitp_dtype_name(whole));
+                      qvitp_dtype_name(t->dtype), (int)q->bits,
+                      qvitp_dtype_name(qvit_quantizer_code_dtype(q)));
 }
 
 static qvit_status check_pair(const qvit_quantizer *q, const qvit_tensor *in,
@@ -270,44 +274,45 @@ static qvit_status check_pair(const qvit_quantizer *q, const qvit_tensor *in,
     return QVIT_OK;
 }
 
-/* Calls `body` for each element, with the coder of its block. */
-#define FOR_EACH_ELEMENT(q, in, out, body)                                                         \
-    for (size_t row = 0; row < qvitp_tensor_rows(in); row++) {                                     \
-        ptrdiff_t from = qvitp_tensor_row(in, row), to = qvitp_tensor_row(out, row);               \
-        for (size_t col = 0; col < qvitp_tensor_cols(in); col++) {                                 \
-            struct qvitp_coder coder =                                                             \
-                qvitp_quantizer_coder(q, qvit_granularity_block_of(q->granularity, row, col));     \
-            body;                                                                                  \
-        }                                                                                          \
+/* From codes or floats to codes or floats, element by element. */
+static qvit_status convert(const qvit_quantizer *q, const qvit_tensor *in, const qvit_tensor *out,
+                           int in_codes, int out_codes, qvit_error *error)
+{
+    QVITP_TRY(check_pair(q, in, out, in_codes, out_codes, error));
+    struct qvitp_coder coder = qvitp_quantizer_coder(q, 0);
+    size_t present = 0; /* the block of the coder */
+    for (size_t row = 0; row < qvitp_tensor_rows(in); row++) {
+        ptrdiff_t from = qvitp_tensor_row(in, row), to = qvitp_tensor_row(out, row);
+        size_t first = qvitp_row_block(q->granularity, row) * q->granularity->col_blocks;
+        for (size_t col = 0; col < qvitp_tensor_cols(in); col++) {
+            size_t block = first + qvitp_col_block(q->granularity, col);
+            if (block != present) coder = qvitp_quantizer_coder(q, present = block);
+            int32_t code = in_codes ? qvitp_get_int(in, from, col)
+                                    : qvitp_coder_encode(&coder, qvitp_get_float(in, from, col));
+            if (out_codes) {
+                qvitp_set_int(out, to, col, code);
+            } else {
+                qvitp_set_float(out, to, col, qvitp_coder_decode(&coder, code));
+            }
+        }
     }
+    return qvitp_ok(error);
+}
 
 qvit_status qvit_quantizer_encode(const qvit_quantizer *q, const qvit_tensor *in,
                                   const qvit_tensor *codes, qvit_error *error)
 {
-    QVITP_TRY(check_pair(q, in, codes, 0, 1, error));
-    FOR_EACH_ELEMENT(
-        q, in, codes,
-        qvitp_set_int(codes, to, col, qvitp_coder_encode(&coder, qvitp_get_float(in, from, col))))
-    return qvitp_ok(error);
+    return convert(q, in, codes, 0, 1, error);
 }
 
 qvit_status qvit_quantizer_decode(const qvit_quantizer *q, const qvit_tensor *codes,
                                   const qvit_tensor *out, qvit_error *error)
 {
-    QVITP_TRY(check_pair(q, codes, out, 1, 0, error));
-    FOR_EACH_ELEMENT(
-        q, codes, out,
-        qvitp_set_float(out, to, col, qvitp_coder_decode(&coder, qvitp_get_int(codes, from, col))))
-    return qvitp_ok(error);
+    return convert(q, codes, out, 1, 0, error);
 }
 
 qvit_status qvit_quantizer_fake(const qvit_quantizer *q, const qvit_tensor *in,
                                 const qvit_tensor *out, qvit_error *error)
 {
-    QVITP_TRY(check_pair(q, in, out, 0, 0, error));
-    FOR_EACH_ELEMENT(q, in, out, {
-        int32_t code = qvitp_coder_encode(&coder, qvitp_get_float(in, from, col));
-        qvitp_set_float(out, to, col, qvitp_coder_decode(&coder, code));
-    })
-    return qvitp_ok(error);
+    return convert(q, in, out, 0, 0, error);
 }

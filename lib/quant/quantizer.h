@@ -28,6 +28,9 @@ qvit_status qvitp_quantizer_layer(const qvit_engine *engine, qvit_scheme scheme,
                                   uint32_t flags, float scale, float scale2, int32_t zero_point,
                                   qvit_quantizer **out, qvit_error *error);
 
+/* Whether tensors of a type can hold the codes: the code type, or its 4-bit form for up to 4 bits. */
+int qvitp_quantizer_holds(const qvit_quantizer *q, qvit_dtype dtype);
+
 static inline int qvitp_quantizer_is_twin(const qvit_quantizer *q)
 {
     return q->scheme == QVIT_SCHEME_TWIN_SOFTMAX || q->scheme == QVIT_SCHEME_TWIN_GELU;

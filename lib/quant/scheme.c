@@ -1,6 +1,7 @@
 /* scheme.c - the schemes as data, and one value to its code and back. */
 #include "quant/scheme.h"
 
+#include "base/numerics.h"
 #include "ref/ref.h"
 
 #define KEY(name) (1u << QVIT_PARAMETER_##name)

@@ -1,8 +1,10 @@
 /* sched.c - running tasks, on the host's executor or on the calling thread. */
 #include "sched/sched.h"
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "base/shares.h"
 
 QVITP_DEFINE_INIT(qvit_executor, QVIT_EXECUTOR_INIT)
 
@@ -17,6 +19,27 @@ qvit_status qvitp_parallel(const qvit_executor *executor, size_t count, qvit_tas
     if (status == QVIT_OK) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_EXECUTOR, "the executor returned %d (%s)", (int)status,
                       qvit_status_name(status));
+}
+
+struct shares {
+    size_t count, shares;
+    qvit_task *one;
+    void *argument;
+};
+
+static void run_share(void *argument, size_t share, size_t worker)
+{
+    const struct shares *s = argument;
+    size_t end = qvitp_share(s->count, s->shares, share + 1);
+    for (size_t i = qvitp_share(s->count, s->shares, share); i < end; i++)
+        s->one(s->argument, i, worker);
+}
+
+qvit_status qvitp_parallel_shares(const qvit_executor *executor, size_t count, qvit_task *one,
+                                  void *argument, qvit_error *error)
+{
+    struct shares s = {count, qvitp_min(executor->workers, count), one, argument};
+    return qvitp_parallel(executor, s.shares, run_share, &s, error);
 }
 
 #ifdef QVIT_OPENMP

@@ -9,10 +9,9 @@ lib/cpu          qvit.h base
 lib/ref          qvit.h base
 lib/sched        qvit.h base lib
 lib/quant        qvit.h base ref lib
-lib/plan         qvit.h base cpu quant lib kernels/kernels.h kernels/target.h
+lib/plan         qvit.h base quant lib kernels/kernels.h kernels/target.h
 lib/op           qvit.h base quant sched plan lib kernels/kernels.h
 lib/calib        qvit.h base ref quant sched plan op lib
-lib/io           qvit.h base quant plan lib
 lib              qvit.h base cpu quant sched plan lib kernels/kernels.h
 kernels          qvit.h kernels/kernels.h kernels/target.h base/numerics.h
 examples         qvit.h

@@ -209,6 +209,8 @@ static void executor_needs_run_and_a_worker(void)
     struct shuffled workers = {.workers = 2};
     qvit_executor executor = shuffled_hook(&workers);
     CHECK_EQ(refused_executor(&executor), QVIT_OK);
+    executor.workers = SIZE_MAX / 2 + 1; /* products with it would wrap */
+    CHECK_EQ(refused_executor(&executor), QVIT_ERR_ARGUMENT);
     executor.workers = 0;
     CHECK_EQ(refused_executor(&executor), QVIT_ERR_ARGUMENT);
     executor = shuffled_hook(&workers);

@@ -463,6 +463,9 @@ static void a_plan_tells_about_itself(void)
     CHECK(qvit_matmul_workspace_size(plan, 8, 9, 9) >= qvit_matmul_workspace_size(plan, 8, 8, 8));
     CHECK_EQ(qvit_matmul_workspace_size(plan, 3, 5, 7) % QVIT_ALIGNMENT, 0);
     CHECK_EQ(qvit_matmul_workspace_size(plan, 3, 5, 0), 0);
+    for (size_t k = 2; k < 80; k++) /* whether rows are read in place or not */
+        CHECK(qvit_matmul_workspace_size(plan, 16, 16, k) >=
+              qvit_matmul_workspace_size(plan, 16, 16, k - 1));
     product_free(&p);
 }
 
