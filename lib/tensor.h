@@ -33,6 +33,12 @@ size_t qvitp_tensor_cols(const qvit_tensor *tensor);
 /* Offset, in elements, of a row's first element. */
 ptrdiff_t qvitp_tensor_row(const qvit_tensor *tensor, size_t row);
 
+/* The stride of a dimension; 0 for one of size 1, whose stride may be anything. */
+static inline ptrdiff_t qvitp_stride(const qvit_tensor *t, int32_t i)
+{
+    return t->dims[i] > 1 ? t->strides[i] : 0;
+}
+
 /* One element of the row that starts at `row`: floats, and integers of any type. */
 float qvitp_get_float(const qvit_tensor *tensor, ptrdiff_t row, size_t col);
 void qvitp_set_float(const qvit_tensor *tensor, ptrdiff_t row, size_t col, float value);

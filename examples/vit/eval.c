@@ -58,11 +58,13 @@ qvit_status eval_run(network *net, const char *what, const uint8_t *images, size
     return status;
 }
 
-/* How many logits are greater; one that is not a number is beaten by all. */
+/* How many logits come before the label's: those that are greater, and of equals the earlier ones, or a
+ * model that says nothing would always be right. One that is not a number is beaten by all. */
 static size_t rank_of(const float *logits, size_t classes, size_t label)
 {
     size_t rank = 0;
-    for (size_t i = 0; i < classes; i++) rank += !(logits[i] <= logits[label]);
+    for (size_t i = 0; i < classes; i++)
+        rank += !(logits[i] <= logits[label]) || (i < label && logits[i] == logits[label]);
     return rank;
 }
 

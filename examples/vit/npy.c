@@ -2,6 +2,8 @@
 
 #include "npy.h"
 
+#include "files.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -17,7 +19,6 @@ enum {
     PREFIX_BYTES = 12,       /* magic, version and length, where the length has four bytes */
     MAX_DICTIONARY = 0xFFFF, /* bytes; all that version 1.0 can express */
     HEADER_ROOM = 256,       /* what a header of eight dims of twenty digits needs, padded to 64 */
-    PART_NAMES = 100         /* how many leftovers of crashes a file may collect */
 };
 
 static const unsigned char magic[MAGIC_BYTES] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
@@ -250,7 +251,7 @@ int npy_open(const char *path, npy *out, char *message, size_t message_size)
     struct parser p = {0};
     npy array = {0};
     *out = array;
-    FILE *stream = fopen(path, "rb");
+    FILE *stream = open_to_read(path);
     if (!stream) {
         snprintf(message, message_size, "%s: %s", path, strerror(errno));
         return -1;
@@ -307,19 +308,6 @@ static bool write_elements(FILE *stream, const unsigned char *data, size_t size,
         size -= part;
     }
     return true;
-}
-
-/* Opens a new file next to the one to be written. Exclusively: no other writer has the name, and
- * no link that somebody left there is followed. */
-static FILE *open_part(const char *path, char *part, size_t part_size)
-{
-    FILE *stream = NULL;
-    errno = EEXIST;
-    for (int i = 0; !stream && errno == EEXIST && i < PART_NAMES; i++) {
-        snprintf(part, part_size, "%s.%d.part", path, i);
-        stream = fopen(part, "wbx");
-    }
-    return stream;
 }
 
 /* Returns only when all of it is on the disk. */

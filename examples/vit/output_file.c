@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fail.h"
+#include "files.h"
 
 static qvit_status fail_to_write(const char *path, int reason, qvit_error *error)
 {
@@ -21,15 +22,13 @@ static void release(output_file *file)
 qvit_status output_file_begin(output_file *file, const char *path, qvit_error *error)
 {
     size_t length = strlen(path);
-    *file = (output_file){.path = malloc(length + 1), .part = malloc(length + sizeof ".part")};
+    *file = (output_file){.path = malloc(length + 1), .part = malloc(length + PART_SUFFIX)};
     if (!file->path || !file->part) {
         release(file);
         return fail_memory(error);
     }
     memcpy(file->path, path, length + 1);
-    memcpy(file->part, path, length);
-    memcpy(file->part + length, ".part", sizeof ".part");
-    file->stream = fopen(file->part, "wb");
+    file->stream = open_part(path, file->part, length + PART_SUFFIX);
     if (file->stream) return QVIT_OK;
     qvit_status status = fail_to_write(path, errno, error);
     release(file);

@@ -71,7 +71,7 @@ static void put_header(struct model_writer *w, const char *name, size_t rank, co
 
 static void put_numbers(struct model_writer *w, size_t count, float mean, float deviation)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !ferror(w->data); i++) {
         float value = mean + deviation * random_normal(&w->state);
         uint32_t bits;
         memcpy(&bits, &value, sizeof bits);

@@ -1,10 +1,21 @@
 #include "report.h"
 
+#include <math.h>
+
 #include "fail.h"
 #include "json_writer.h"
 #include "output_file.h"
 
 /* ---- the table ---- */
+
+static void print_entry(FILE *stream, const report_entry *e)
+{
+    char sqnr[24] = "-"; /* of logits that are all 0, or not finite, there is none */
+    if (isfinite(e->sqnr_db)) snprintf(sqnr, sizeof sqnr, "%.2f", e->sqnr_db);
+    fprintf(stream, "%-12s %-5s %7.2f %7.2f %10.2f %8s %9.2f %11.1f\n", e->recipe, e->bits,
+            e->accuracy.top1, e->accuracy.top5, e->agreement, sqnr, e->ms_per_image,
+            (double)e->weight_bytes / 1000);
+}
 
 void report_print(const report *r, FILE *stream)
 {
@@ -14,10 +25,7 @@ void report_print(const report *r, FILE *stream)
             "agreement", "SQNR dB", "ms/image", "weights kB");
     fprintf(stream, "%-12s %-5s %7.2f %7.2f %10s %8s %9.2f %11s\n", "float", "-", r->accuracy.top1,
             r->accuracy.top5, "-", "-", r->ms_per_image, "-");
-    for (const report_entry *e = r->entries; e < r->entries + r->count; e++)
-        fprintf(stream, "%-12s %-5s %7.2f %7.2f %10.2f %8.2f %9.2f %11.1f\n", e->recipe, e->bits,
-                e->accuracy.top1, e->accuracy.top5, e->agreement, e->sqnr_db, e->ms_per_image,
-                (double)e->weight_bytes / 1000);
+    for (const report_entry *e = r->entries; e < r->entries + r->count; e++) print_entry(stream, e);
 }
 
 /* ---- JSON ---- */

@@ -6,6 +6,7 @@
 
 #include "safetensors.h"
 
+#include "files.h"
 #include "half.h"
 
 #include <assert.h>
@@ -430,7 +431,7 @@ int safetensors_open(const char *path, safetensors *out, char *message, size_t m
     const char *problem = detail;
     size_t size;
     *out = (safetensors){0};
-    FILE *stream = fopen(path, "rb");
+    FILE *stream = open_to_read(path);
     if (!stream) {
         snprintf(message, message_size, "%s: %s", path, strerror(errno));
         return -1;

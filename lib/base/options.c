@@ -6,6 +6,9 @@
 #include "base/checked.h"
 #include "base/error.h"
 
+/* No struct will ever be this large: a number beyond it is no size. */
+enum { MOST_BYTES = 4096 };
+
 qvit_status qvitp_read_struct(void *ours, size_t our_size, size_t first, const void *theirs,
                               const char *name, qvit_error *error)
 {
@@ -18,6 +21,9 @@ qvit_status qvitp_read_struct(void *ours, size_t our_size, size_t first, const v
             "%s->struct_size is %zu, less than the smallest known, %zu: start from the "
             "_INIT macro",
             name, size, first);
+    if (size > MOST_BYTES)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s->struct_size is %zu: it was never set",
+                          name, size);
     const char *bytes = theirs;
     for (size_t i = our_size; i < size; i++)
         if (bytes[i])

@@ -26,7 +26,8 @@ static int parse_number(const char *text, double *out)
     for (; *text >= '0' && *text <= '9' && digits < 15; text++, digits++)
         value = value * 10 + (*text - '0');
     if (*text == '.')
-        for (text++; *text >= '0' && *text <= '9' && digits < 15; text++, digits++) {
+        for (text++; *text >= '0' && *text <= '9'; text++, digits++) {
+            if (digits >= 15) continue; /* beyond what a double tells apart */
             value = value * 10 + (*text - '0');
             unit *= 10;
         }

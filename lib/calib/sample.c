@@ -33,47 +33,58 @@ void qvitp_sample_free(struct qvitp_sample *s, const qvit_engine *engine)
     memset(s, 0, sizeof *s);
 }
 
-/* An array like `old`, with room for more. */
-static void *grown(const qvit_engine *engine, const void *old, size_t used, size_t room,
-                   size_t size)
-{
-    void *array = qvitp_engine_alloc(engine, room, size);
-    if (array && old) memcpy(array, old, used * size);
-    return array;
-}
-
-/* Replaces *array by a grown copy; 0 if memory runs out. */
+/* Replaces *array by a larger copy; 0 if memory runs out. */
 static int grow(const qvit_engine *engine, void *array, size_t used, size_t room, size_t size)
 {
-    void *old;
-    memcpy(&old, array, sizeof old);
-    void *larger = grown(engine, old, used, room, size);
+    void *old, *larger = qvitp_engine_alloc(engine, room, size);
     if (!larger) return 0;
+    memcpy(&old, array, sizeof old);
+    if (old) memcpy(larger, old, used * size);
     qvitp_engine_free(engine, old);
     memcpy(array, &larger, sizeof larger);
     return 1;
 }
 
-int qvitp_sample_reserve_rows(struct qvitp_sample *s, const qvit_engine *engine, size_t more)
+/* Whether a kept row has this part. */
+static int in_use(const struct qvitp_sample *s, size_t part)
 {
-    size_t needed = qvitp_min(s->capacity, qvitp_add(s->count, more));
+    for (size_t i = 0; i < s->count; i++)
+        if (s->rows[i].parts >> part & 1) return 1;
+    return 0;
+}
+
+static int grow_part(struct qvitp_sample *s, const qvit_engine *engine, size_t part, size_t rows)
+{
+    if (rows <= s->held[part]) return 1;
+    if (!grow(engine, &s->part[part], s->held[part], rows, s->width[part] * sizeof(float)))
+        return 0;
+    s->held[part] = rows;
+    return 1;
+}
+
+int qvitp_sample_reserve_rows(struct qvitp_sample *s, const qvit_engine *engine, size_t more,
+                              size_t limit)
+{
+    size_t needed = qvitp_min(limit, qvitp_add(s->count, more));
     if (needed <= s->room) return 1;
-    size_t room = qvitp_min(s->capacity, needed + needed / 2);
+    size_t room = qvitp_min(limit, needed + needed / 2);
     for (size_t i = 0; i < QVITP_PARTS; i++)
-        if (s->part[i] && !grow(engine, &s->part[i], s->room, room, s->width[i] * sizeof(float)))
-            return 0;
+        if (in_use(s, i) && !grow_part(s, engine, i, room)) return 0;
     if (!grow(engine, &s->rows, s->count, room, sizeof *s->rows)) return 0;
     s->room = room;
     return 1;
 }
 
 int qvitp_sample_reserve_part(struct qvitp_sample *s, const qvit_engine *engine,
-                              enum qvitp_part part, size_t width)
+                              enum qvitp_part part, size_t width, size_t limit)
 {
-    if (s->part[part] && s->width[part] == width) return 1;
-    if (!grow(engine, &s->part[part], 0, s->room, width * sizeof(float))) return 0;
-    s->width[part] = width;
-    return 1;
+    if (s->width[part] != width) { /* left by a call that failed, if at all: nothing lies there */
+        qvitp_engine_free(engine, s->part[part]);
+        s->part[part] = NULL;
+        s->held[part] = 0;
+        s->width[part] = width;
+    }
+    return grow_part(s, engine, part, qvitp_min(s->room, limit));
 }
 
 /* The first row whose key is not smaller. */

@@ -33,17 +33,20 @@ struct qvitp_sample_row {
 struct qvitp_sample {
     size_t capacity, count, room;  /* most rows, rows, rows that memory is reserved for */
     size_t width[QVITP_PARTS];     /* floats of a part; 0: not known yet */
-    float *part[QVITP_PARTS];      /* [room][width], NULL until the part is first seen */
+    float *part[QVITP_PARTS];      /* [held][width], NULL until the part is first seen */
+    size_t held[QVITP_PARTS];
     struct qvitp_sample_row *rows; /* [room], rising keys */
 };
 
 void qvitp_sample_free(struct qvitp_sample *sample, const qvit_engine *engine);
 
-/* Reserve memory for `more` further rows, and for a part of this width. 0 if memory runs out: nothing
- * that is kept has changed then. */
-int qvitp_sample_reserve_rows(struct qvitp_sample *sample, const qvit_engine *engine, size_t more);
+/* Reserve memory for `more` further rows, and for a part of this width, up to `limit` rows, which is the
+ * capacity or what the capacity is about to become. 0 if memory runs out: nothing that is kept has
+ * changed then. */
+int qvitp_sample_reserve_rows(struct qvitp_sample *sample, const qvit_engine *engine, size_t more,
+                              size_t limit);
 int qvitp_sample_reserve_part(struct qvitp_sample *sample, const qvit_engine *engine,
-                              enum qvitp_part part, size_t width);
+                              enum qvitp_part part, size_t width, size_t limit);
 
 /* The kept row with this key, or NULL. */
 struct qvitp_sample_row *qvitp_sample_find(const struct qvitp_sample *sample,

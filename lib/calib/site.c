@@ -194,29 +194,37 @@ static size_t matrix_capacity(size_t k, size_t n, size_t heads, const struct qvi
 }
 
 /* Cuts the number of matrices, once n is known. No right operand is kept yet, so only the left rows
- * move: those of the smallest keys, into the first slots. */
+ * move: those of the smallest keys to the first slots, then memory that is free again. */
 static void shrink_matrices(struct qvitp_matrices *m, const qvit_engine *engine, size_t capacity)
 {
+    if (!m->keys.capacity) m->keys.capacity = capacity;
     if (m->keys.capacity == capacity) return;
     struct qvitp_sample left[QVITP_MATRICES];
+    int moved[QVITP_MATRICES] = {0};
+    size_t next = qvitp_min(m->keys.count, capacity);
     memcpy(left, m->left, sizeof left);
     memset(m->left, 0, sizeof m->left);
-    size_t kept = qvitp_min(m->keys.count, capacity);
-    for (size_t i = 0; i < m->keys.count; i++) {
-        struct qvitp_sample *rows = &left[m->keys.rows[i].slot];
-        if (i < kept) {
-            m->left[i] = *rows;
-            m->keys.rows[i].slot = i;
-        } else {
-            qvitp_sample_free(rows, engine);
-        }
+    for (size_t i = 0; i < next; i++) {
+        size_t slot = m->keys.rows[i].slot;
+        m->left[i] = left[slot];
+        moved[slot] = 1;
+        m->keys.rows[i].slot = i;
     }
-    for (size_t i = m->keys.count; i < m->keys.room; i++) qvitp_sample_free(&left[i], engine);
-    m->keys.count = kept;
+    m->keys.count = next;
     m->keys.capacity = capacity;
     m->keys.room = qvitp_min(m->keys.room, capacity);
+    for (size_t slot = 0; slot < QVITP_MATRICES; slot++) {
+        if (moved[slot]) continue;
+        left[slot].count = 0;
+        if (next < capacity) {
+            m->left[next++] = left[slot];
+        } else {
+            qvitp_sample_free(&left[slot], engine);
+        }
+    }
 }
 
+/* `capacity` is what the number of matrices is about to become. */
 static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
                         const struct qvitp_bounds *bounds, const struct seen *seen, size_t capacity)
 {
@@ -225,21 +233,20 @@ static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
         if (seen->part[p].tensor) samples = seen->part[p].samples;
     for (int p = 0; p < 2; p++)
         if (seen->second[p].tensor) samples = qvitp_add(samples, seen->second[p].samples);
-    if (!m->keys.capacity) m->keys.capacity = capacity;
-    shrink_matrices(m, engine, capacity);
-    if (!qvitp_sample_reserve_rows(&m->keys, engine, samples)) return 0;
+    if (!qvitp_sample_reserve_rows(&m->keys, engine, samples, capacity)) return 0;
     for (int p = 0; p < 2; p++)
         if (seen->second[p].tensor &&
             !qvitp_sample_reserve_part(&m->keys, engine, (enum qvitp_part)p,
-                                       seen->second[p].rows * seen->second[p].cols))
+                                       seen->second[p].rows * seen->second[p].cols, capacity))
             return 0;
     for (size_t slot = 0; slot < m->keys.room; slot++) {
         struct qvitp_sample *left = &m->left[slot];
         left->capacity = matrix_rows(bounds);
-        if (!qvitp_sample_reserve_rows(left, engine, left->capacity)) return 0;
+        if (!qvitp_sample_reserve_rows(left, engine, left->capacity, left->capacity)) return 0;
         for (int p = 0; p < QVITP_PARTS; p++)
             if (seen->part[p].tensor &&
-                !qvitp_sample_reserve_part(left, engine, (enum qvitp_part)p, seen->part[p].cols))
+                !qvitp_sample_reserve_part(left, engine, (enum qvitp_part)p, seen->part[p].cols,
+                                           left->capacity))
                 return 0;
     }
     return 1;
@@ -271,8 +278,9 @@ static qvit_status reserve_linear(struct qvitp_site *site, const qvit_engine *en
     for (int p = 0; p < QVITP_PARTS; p++) {
         const struct block *b = &seen->part[p];
         if (!b->tensor) continue;
-        if (!qvitp_sample_reserve_rows(&site->rows, engine, qvitp_mul(b->samples, b->rows)) ||
-            !qvitp_sample_reserve_part(&site->rows, engine, (enum qvitp_part)p, b->cols))
+        size_t limit = site->rows.capacity, more = qvitp_mul(b->samples, b->rows);
+        if (!qvitp_sample_reserve_rows(&site->rows, engine, more, limit) ||
+            !qvitp_sample_reserve_part(&site->rows, engine, (enum qvitp_part)p, b->cols, limit))
             return qvitp_no_memory(error);
     }
     return QVIT_OK;
@@ -404,6 +412,10 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
     }
     if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
 
+    /* Nothing can fail from here on. */
+    size_t capacity = matrix_capacity(seen.inputs, seen.outputs, site->heads, bounds);
+    for (size_t h = 0; site->matrices && h < site->heads; h++)
+        shrink_matrices(&site->matrices[h], engine, capacity);
     visit.keep = 1;
     visit_all(&visit);
     for (int p = 0; p <= QVITP_PART_INPUT_QUANTIZED; p++)

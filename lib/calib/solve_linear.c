@@ -57,6 +57,13 @@ static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
     }
 }
 
+static double channel_width(const struct group *g, size_t c)
+{
+    float lo, hi;
+    channel_range(g, c, &lo, &hi);
+    return (double)hi - (double)lo;
+}
+
 /* The divisor of every channel: (its range / the mean range)^strength, kept within 2^-6 and 2^6 so that
  * a channel that was quiet in calibration may still wake up. */
 static qvit_status set_equalizer(struct group *g, qvit_error *error)
@@ -65,14 +72,9 @@ static qvit_status set_equalizer(struct group *g, qvit_error *error)
     g->equalizer = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *g->equalizer);
     if (!g->equalizer) return qvitp_no_memory(error);
     double mean = 0;
+    for (size_t c = 0; c < g->inputs; c++) mean += channel_width(g, c) / (double)g->inputs;
     for (size_t c = 0; c < g->inputs; c++) {
-        float lo, hi;
-        channel_range(g, c, &lo, &hi);
-        g->equalizer[c] = hi - lo;
-        mean += ((double)hi - (double)lo) / (double)g->inputs;
-    }
-    for (size_t c = 0; c < g->inputs; c++) {
-        double ratio = mean > 0 && g->equalizer[c] > 0 ? (double)g->equalizer[c] / mean : 1;
+        double width = channel_width(g, c), ratio = mean > 0 && width > 0 ? width / mean : 1;
         g->equalizer[c] = (float)fmin(fmax(pow(ratio, strength), 1 / most), most);
     }
     return QVIT_OK;
@@ -291,6 +293,8 @@ static qvit_status solve(struct group *g, qvit_error *error)
     QVITP_TRY(check_observed(g, error));
     if (may_equalize(g)) QVITP_TRY(set_equalizer(g, error));
     set_span(g);
+    if (!isfinite(g->span.lo) || !isfinite(g->span.hi))
+        return qvitp_fail(error, QVIT_ERR_VALUE, "the equalised input's range is not finite");
     for (size_t i = 0; i < g->count; i++) {
         QVITP_TRY(read_weight(g, &g->part[i], error));
         QVITP_TRY(set_product(g, &g->part[i], error));

@@ -68,8 +68,7 @@ void qvitp_stats_range(const struct qvitp_stats *s, size_t channel, float *lo, f
     *hi = seen ? s->hi[channel] : 0;
 }
 
-/* The value at rank `target` when bins are visited from the largest value down; `weight` tells how many
- * values a step of the visit holds. */
+/* The value inside a bin that has `target` values above it, of which `before` lie in higher bins. */
 static float inside(size_t bin, double before, uint64_t count, double target)
 {
     double share = (target - before) / (double)count; /* of the bin that is above the value */

@@ -270,12 +270,12 @@ struct head_view {
 static struct head_view view(const qvit_tensor *t, const qvit_tensor *rows, size_t batch,
                              size_t head)
 {
-    struct head_view v = {.stride = t->strides[1], .size = qvitp_dtype_bits(t->dtype) / 8};
-    ptrdiff_t offset = (ptrdiff_t)head * t->strides[2];
+    struct head_view v = {.stride = qvitp_stride(t, 1), .size = qvitp_dtype_bits(t->dtype) / 8};
+    ptrdiff_t offset = (ptrdiff_t)head * qvitp_stride(t, 2);
     if (rows) {
         v.rows = (const int32_t *)rows->data + (ptrdiff_t)batch * rows->strides[0];
     } else {
-        offset += (ptrdiff_t)batch * t->strides[0];
+        offset += (ptrdiff_t)batch * qvitp_stride(t, 0);
     }
     v.data = (char *)t->data + offset * (ptrdiff_t)v.size;
     return v;

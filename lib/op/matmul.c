@@ -179,7 +179,7 @@ struct run {
 
 static char *matrix_at(const qvit_tensor *t, size_t batch, size_t head)
 {
-    ptrdiff_t offset = (ptrdiff_t)batch * t->strides[0] + (ptrdiff_t)head * t->strides[1];
+    ptrdiff_t offset = (ptrdiff_t)batch * qvitp_stride(t, 0) + (ptrdiff_t)head * qvitp_stride(t, 1);
     return (char *)t->data + offset * (ptrdiff_t)(qvitp_dtype_bits(t->dtype) / 8);
 }
 
@@ -216,7 +216,7 @@ static void run_unit(void *argument, size_t unit, size_t worker)
     size_t batch = pair / p->heads, head = pair % p->heads;
     struct scratch s;
     carve_scratch(p, r->n, r->k, (char *)r->args->workspace + worker * r->per_worker, &s);
-    struct qvitp_operand operand = {matrix_at(right, batch, head), right->strides[2], NULL,
+    struct qvitp_operand operand = {matrix_at(right, batch, head), qvitp_stride(right, 2), NULL,
                                     p->by_k};
     qvitp_right_pack(&s.right, &p->left, &operand, r->n, r->k);
     struct qvitp_epilogue epilogue;
@@ -225,7 +225,7 @@ static void run_unit(void *argument, size_t unit, size_t worker)
     size_t first = qvitp_share(r->m, r->units.splits, split);
     size_t left_size = qvitp_dtype_bits(left->dtype) / 8;
     size_t out_size = qvitp_dtype_bits(out->dtype) / 8;
-    ptrdiff_t lda = left->strides[2] * (ptrdiff_t)left_size;
+    ptrdiff_t lda = qvitp_stride(left, 2) * (ptrdiff_t)left_size;
     struct qvitp_block block = {
         .left = &p->left,
         .epilogue = &epilogue,
@@ -235,9 +235,9 @@ static void run_unit(void *argument, size_t unit, size_t worker)
         .lda = lda,
         .b = s.right.panels,
         .columns = r->n,
-        .out =
-            matrix_at(out, batch, head) + (ptrdiff_t)first * out->strides[2] * (ptrdiff_t)out_size,
-        .ldo = out->strides[2],
+        .out = matrix_at(out, batch, head) +
+               (ptrdiff_t)first * qvitp_stride(out, 2) * (ptrdiff_t)out_size,
+        .ldo = qvitp_stride(out, 2),
         .out_size = out_size,
         .staged = s.staged,
     };

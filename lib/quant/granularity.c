@@ -124,16 +124,17 @@ int qvitp_granularity_fits(const qvit_granularity *g, size_t rows, size_t cols)
     return (g->rows == QVIT_ANY || g->rows == rows) && (g->cols == QVIT_ANY || g->cols == cols);
 }
 
-qvit_granularity *qvitp_granularity_clone(const qvit_granularity *g)
+qvit_granularity *qvitp_granularity_clone(const qvit_engine *engine, const qvit_granularity *g)
 {
-    qvit_granularity *copy = qvitp_engine_alloc(g->engine, 1, sizeof *copy);
+    qvit_granularity *copy = qvitp_engine_alloc(engine, 1, sizeof *copy);
     if (!copy) return NULL;
     int ok = 1;
     *copy = *g;
+    copy->engine = engine;
     copy->row_block_of =
-        qvitp_engine_copy(g->engine, g->row_block_of, g->rows, sizeof *g->row_block_of, &ok);
+        qvitp_engine_copy(engine, g->row_block_of, g->rows, sizeof *g->row_block_of, &ok);
     copy->col_block_of =
-        qvitp_engine_copy(g->engine, g->col_block_of, g->cols, sizeof *g->col_block_of, &ok);
+        qvitp_engine_copy(engine, g->col_block_of, g->cols, sizeof *g->col_block_of, &ok);
     if (ok) return copy;
     qvit_granularity_destroy(copy);
     return NULL;

@@ -25,6 +25,7 @@ static inline size_t qvitp_col_block(const qvit_granularity *g, size_t col)
 /* Whether a matrix of this size may have this granularity. */
 int qvitp_granularity_fits(const qvit_granularity *g, size_t rows, size_t cols);
 
-qvit_granularity *qvitp_granularity_clone(const qvit_granularity *g);
+/* A copy that belongs to `engine`, whatever engine the original was made with. */
+qvit_granularity *qvitp_granularity_clone(const qvit_engine *engine, const qvit_granularity *g);
 
 #endif

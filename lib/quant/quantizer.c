@@ -87,7 +87,7 @@ static qvit_status take_granularity(qvit_quantizer *q, const qvit_granularity *g
         q->blocks = 1;
         return qvit_granularity_create(q->engine, &layer, &q->granularity, error);
     }
-    q->granularity = qvitp_granularity_clone(granularity);
+    q->granularity = qvitp_granularity_clone(q->engine, granularity);
     q->blocks = qvit_granularity_blocks(granularity);
     return q->granularity ? QVIT_OK : qvitp_no_memory(error);
 }
@@ -164,7 +164,7 @@ qvit_quantizer *qvitp_quantizer_clone(const qvit_quantizer *q)
     if (!copy) return NULL;
     int ok = 1;
     *copy = *q;
-    copy->granularity = qvitp_granularity_clone(q->granularity);
+    copy->granularity = qvitp_granularity_clone(q->engine, q->granularity);
     copy->scale = qvitp_engine_copy(q->engine, q->scale, q->blocks, sizeof *q->scale, &ok);
     copy->scale2 = qvitp_engine_copy(q->engine, q->scale2, q->blocks, sizeof *q->scale2, &ok);
     copy->zero_point =

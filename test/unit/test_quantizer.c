@@ -720,6 +720,29 @@ static void describe_gives_the_line_of_the_header(void)
     CHECK_STR(text, "asymmetric u8, 8 bits, 1 x 1 blocks, scale 0.0123, zero point 117");
 }
 
+/* The copy that a quantizer makes belongs to its own engine, not to the granularity's. */
+static void a_granularity_may_come_from_another_engine(void)
+{
+    qvit_engine *other, *own;
+    MUST(qvit_engine_create(NULL, &other, &why));
+    MUST(qvit_engine_create(NULL, &own, &why));
+    qvit_granularity_options o = QVIT_GRANULARITY_OPTIONS_INIT;
+    o.rows = o.row_blocks = 3;
+    qvit_granularity *granularity;
+    MUST(qvit_granularity_create(other, &o, &granularity, &why));
+    const float scales[3] = {1, 2, 3};
+    const qvit_parameter parameter = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 3, scales};
+    qvit_quantizer_options make = QVIT_QUANTIZER_OPTIONS_INIT;
+    make.granularity = granularity, make.parameters = &parameter, make.parameter_count = 1;
+    qvit_quantizer *q;
+    MUST(qvit_quantizer_create(own, &make, &q, &why));
+    qvit_granularity_destroy(granularity);
+    qvit_engine_destroy(other);
+    CHECK_EQ(qvit_granularity_block_of(qvit_quantizer_granularity(q), 2, 0), 2);
+    qvit_quantizer_destroy(q);
+    qvit_engine_destroy(own);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -750,5 +773,6 @@ int main(int argc, char **argv)
     RUN(every_allocation_may_fail);
     RUN(describe_is_cut_like_snprintf);
     RUN(describe_gives_the_line_of_the_header);
+    RUN(a_granularity_may_come_from_another_engine);
     return test_end();
 }
