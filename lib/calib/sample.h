@@ -22,7 +22,6 @@ struct qvitp_key {
 
 /* The hash of four numbers (a chain of splitmix64's finaliser). */
 uint64_t qvitp_hash(uint64_t seed, uint64_t site, uint64_t sample, uint64_t row);
-int qvitp_key_compare(const struct qvitp_key *a, const struct qvitp_key *b);
 
 struct qvitp_sample_row {
     struct qvitp_key key;
@@ -31,9 +30,9 @@ struct qvitp_sample_row {
 };
 
 struct qvitp_sample {
-    size_t capacity, count, room;  /* most rows, rows, rows that memory is reserved for */
-    size_t width[QVITP_PARTS];     /* floats of a part; 0: not known yet */
-    float *part[QVITP_PARTS];      /* [held][width], NULL until the part is first seen */
+    size_t capacity, count, room; /* most rows, rows, rows that memory is reserved for */
+    size_t width[QVITP_PARTS];    /* floats of a part; 0: not known yet */
+    float *part[QVITP_PARTS];     /* [held][width], NULL until the part is first seen */
     size_t held[QVITP_PARTS];
     struct qvitp_sample_row *rows; /* [room], rising keys */
 };

@@ -252,6 +252,7 @@ static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
     return 1;
 }
 
+/* The last of what can fail: once every head has its memory, the numbers of matrices are cut. */
 static qvit_status reserve_matmul(struct qvitp_site *site, const qvit_engine *engine,
                                   const struct qvitp_bounds *bounds, const struct seen *seen,
                                   qvit_error *error)
@@ -265,6 +266,7 @@ static qvit_status reserve_matmul(struct qvitp_site *site, const qvit_engine *en
     for (size_t h = 0; h < site->heads; h++)
         if (!reserve_head(&site->matrices[h], engine, bounds, seen, capacity))
             return qvitp_no_memory(error);
+    for (size_t h = 0; h < site->heads; h++) shrink_matrices(&site->matrices[h], engine, capacity);
     return QVIT_OK;
 }
 
@@ -405,18 +407,14 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
             return qvitp_fail(error, QVIT_ERR_ARGUMENT, "row numbers go up to 2^31");
     struct visit visit = {site, bounds, &seen, 0};
     if (visit_all(&visit)) return qvitp_fail(error, QVIT_ERR_STATE, "a part of a row came twice");
+    if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
     if (site->type == QVIT_SITE_MATMUL) {
         QVITP_TRY(reserve_matmul(site, engine, bounds, &seen, error));
     } else {
         QVITP_TRY(reserve_linear(site, engine, bounds, &seen, error));
     }
-    if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
 
-    /* Nothing can fail from here on. */
-    size_t capacity = matrix_capacity(seen.inputs, seen.outputs, site->heads, bounds);
-    for (size_t h = 0; site->matrices && h < site->heads; h++)
-        shrink_matrices(&site->matrices[h], engine, capacity);
-    visit.keep = 1;
+    visit.keep = 1; /* nothing can fail from here on */
     visit_all(&visit);
     for (int p = 0; p <= QVITP_PART_INPUT_QUANTIZED; p++)
         if (seen.part[p].tensor)

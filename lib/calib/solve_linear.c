@@ -1,6 +1,5 @@
 /* solve_linear.c - quantizers, codes and bias of linear sites that read one tensor. */
 #include <math.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "base/numerics.h"

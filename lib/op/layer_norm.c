@@ -34,14 +34,14 @@ static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *e
     QVITP_TRY(qvitp_vector_check(o->beta, "beta", n, error));
     if (!(o->eps >= 0 && isfinite(o->eps)))
         return qvitp_fail(error, QVIT_ERR_VALUE, "eps is %g", (double)o->eps);
-    QVITP_TRY(qvitp_port_check(&o->output, "output", error));
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    QVITP_TRY(qvitp_output_check(&output, n, error));
     if (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes");
     if (!o->output.quantizer && o->output.dtype != QVIT_DTYPE_F32)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: %s",
                           qvitp_dtype_name(o->output.dtype));
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
-    return qvitp_output_check(&output, n, error);
+    return QVIT_OK;
 }
 
 static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)

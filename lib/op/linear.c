@@ -1,7 +1,6 @@
 /* linear.c - out = encode(activation(in * W^T + bias) + residual): making and running the plan. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"

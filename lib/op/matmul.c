@@ -95,13 +95,6 @@ static void explain(struct matmul *p, const qvit_matmul_options *o)
     qvitp_plan_explain(&p->base, what, p->base.kernel);
 }
 
-static void set_output(struct qvitp_epilogue *e, const qvit_port *port)
-{
-    const qvit_quantizer *q = port->quantizer;
-    e->out = q ? QVITP_OUT_CODE : port->dtype == QVIT_DTYPE_S32 ? QVITP_OUT_S32 : QVITP_OUT_F32;
-    if (q) e->lo = q->lo, e->hi = q->hi;
-}
-
 static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 {
     struct matmul *p = (struct matmul *)plan;
@@ -128,7 +121,7 @@ qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_opti
                           .left_type = o.left.dtype,
                           .right_type = o.right.dtype,
                           .output = o.output.dtype};
-    set_output(&made.epilogue, &o.output);
+    qvitp_output_form(&o.output, &made.epilogue);
     struct matmul *p = (struct matmul *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
     if (!p) return QVIT_ERR_NO_MEMORY;
     qvit_status status = QVIT_OK;

@@ -44,7 +44,8 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     return QVIT_OK;
 }
 
-int qvitp_left_in_place(const struct qvitp_left *left, size_t k)
+/* Whether rows of k codes can be multiplied where they lie. */
+static int in_place(const struct qvitp_left *left, size_t k)
 {
     if (left->kernel->a_form == QVITP_A_F32) return 1;
     return left->kernel->a_form == QVITP_A_U8 && left->stage_form == QVITP_STAGE_U8 &&
@@ -66,7 +67,7 @@ size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t
 
 size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k)
 {
-    if (qvitp_left_in_place(left, k)) return 0;
+    if (in_place(left, k)) return 0;
     return qvitp_mul(qvitp_left_plane_bytes(left, rows, k), left->twin ? 2 : 1);
 }
 
@@ -105,7 +106,7 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
 {
     const struct qvitp_left *left = b->left;
     tile->k = qvitp_packed_k(left->kernel, b->k);
-    if (!b->a_index && qvitp_left_in_place(left, b->k)) {
+    if (!b->a_index && in_place(left, b->k)) {
         tile->a = left_row(b, row);
         tile->lda = b->lda;
         return;
@@ -171,14 +172,19 @@ qvit_status qvitp_output_check(const struct qvitp_output *o, size_t columns, qvi
     return QVIT_OK;
 }
 
+void qvitp_output_form(const qvit_port *port, struct qvitp_epilogue *epilogue)
+{
+    const qvit_quantizer *q = port->quantizer;
+    int sums = port->dtype == QVIT_DTYPE_S32;
+    epilogue->out = q ? QVITP_OUT_CODE : sums ? QVITP_OUT_S32 : QVITP_OUT_F32;
+    if (q) epilogue->lo = q->lo, epilogue->hi = q->hi;
+}
+
 void qvitp_output_fill(const struct qvitp_output *o, size_t first, size_t n, float *mul,
                        float *mul_neg, float *add, struct qvitp_epilogue *epilogue)
 {
     const qvit_quantizer *q = o->port->quantizer;
-    epilogue->out = q                                  ? QVITP_OUT_CODE
-                    : o->port->dtype == QVIT_DTYPE_S32 ? QVITP_OUT_S32
-                                                       : QVITP_OUT_F32;
-    if (q) epilogue->lo = q->lo, epilogue->hi = q->hi;
+    qvitp_output_form(o->port, epilogue);
     if (!q && !o->scale && !o->shift) return;
     epilogue->mul = mul;
     epilogue->add = add;

@@ -14,8 +14,7 @@ struct qvitp_left {
     qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
     int32_t stage_form, half;
     int32_t twin;
-    int32_t
-        zero; /* zero point of the staged codes, so of unsigned ones: -zero * column sum starts a sum */
+    int32_t zero;     /* point of the staged codes: a sum starts at -zero * column sum */
     int32_t code_max; /* the largest staged code */
 };
 
@@ -26,8 +25,6 @@ void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             const qvit_port *port, const char *name, qvit_error *error);
 
-/* Whether rows of k codes can be multiplied where they lie. */
-int qvitp_left_in_place(const struct qvitp_left *left, size_t k);
 /* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
 size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
 size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k);
@@ -67,6 +64,8 @@ struct qvitp_output {
     const qvit_port *port;
     const qvit_tensor *scale, *shift;
 };
+/* What is stored, and between which codes. */
+void qvitp_output_form(const qvit_port *port, struct qvitp_epilogue *epilogue);
 qvit_status qvitp_output_check(const struct qvitp_output *output, size_t columns,
                                qvit_error *error);
 void qvitp_output_fill(const struct qvitp_output *output, size_t first, size_t n, float *mul,
