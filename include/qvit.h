@@ -856,9 +856,13 @@ typedef struct qvit_site_options {
     size_t heads;
     int32_t second_transposed;
     int32_t reserved;
+    size_t output_parts;
 } qvit_site_options;
 #define QVIT_SITE_OPTIONS_INIT                                                                     \
-    { sizeof(qvit_site_options), NULL, QVIT_SITE_LINEAR, QVIT_INPUT_GENERIC, NULL, NULL, 1, 0, 0 }
+    {                                                                                              \
+        sizeof(qvit_site_options), NULL, QVIT_SITE_LINEAR, QVIT_INPUT_GENERIC, NULL, NULL, 1, 0,   \
+            0, 1                                                                                   \
+    }
 QVIT_API void qvit_site_options_init(qvit_site_options *options, size_t size);
 
 /*
@@ -942,9 +946,10 @@ typedef struct qvit_observation {
     const qvit_tensor *second;
     const qvit_tensor *second_quantized;
     const qvit_tensor *gradient;
+    const qvit_tensor *target;
 } qvit_observation;
 #define QVIT_OBSERVATION_INIT                                                                      \
-    { sizeof(qvit_observation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
+    { sizeof(qvit_observation), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL }
 QVIT_API void qvit_observation_init(qvit_observation *observation, size_t size);
 
 /*

@@ -84,7 +84,11 @@ static qvit_status check_site(const qvit_site_options *o, qvit_error *error)
     if (matmul ? o->input_kind != QVIT_INPUT_GENERIC && !softmax : softmax)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "a %s site with input kind %d",
                           matmul ? "matmul" : "linear", (int)o->input_kind);
-    if (!matmul) return check_weight(o, error);
+    if (!matmul) QVITP_TRY(check_weight(o, error));
+    if (!matmul && o->output_parts && o->weight->dims[0] % o->output_parts)
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "%zu outputs do not make %zu equal parts",
+                          o->weight->dims[0], o->output_parts);
+    if (!matmul) return QVIT_OK;
     if (o->weight || o->bias)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "a matmul site has no weight and no bias");
     return QVIT_OK;
@@ -124,6 +128,7 @@ qvit_status qvit_calibrator_add_site(qvit_calibrator *c, const qvit_site_options
     site->kind = o.input_kind;
     site->heads = o.heads ? o.heads : 1;
     site->second_transposed = o.second_transposed;
+    site->output_parts = o.output_parts ? o.output_parts : 1;
     if (o.weight) {
         site->weight = *o.weight;
         site->outputs = o.weight->dims[0];
@@ -297,6 +302,19 @@ static qvit_status solve_chosen(qvit_calibrator *c, const qvit_solve_options *o,
     return QVIT_OK;
 }
 
+/* After a cancel: what was not reached gets what its ranges say, unless it has an older result, so that
+ * the model can be run. What fails here stays unsolved. */
+static void solve_rest(qvit_calibrator *c, const qvit_solve_options *o, const unsigned char *chosen,
+                       struct qvitp_site **members)
+{
+    struct qvitp_solving solving = {.engine = c->engine, .use_quantized = o->use_quantized};
+    if (qvitp_recipe_read(o, &solving.recipe, NULL) != QVIT_OK) return;
+    qvitp_recipe_use_ranges(&solving.recipe);
+    for (size_t i = 0; i < c->count; i++)
+        if (chosen[i] && c->sites[i]->group == i && !c->sites[i]->result)
+            (void)solve_set(c, &solving, c->sites[i], members, NULL);
+}
+
 qvit_status qvit_calibrator_solve(qvit_calibrator *c, const qvit_solve_options *options,
                                   qvit_error *error)
 {
@@ -308,6 +326,7 @@ qvit_status qvit_calibrator_solve(qvit_calibrator *c, const qvit_solve_options *
     qvit_status status =
         chosen && members ? choose_sites(c, &o, chosen, error) : qvitp_no_memory(error);
     if (status == QVIT_OK) status = solve_chosen(c, &o, chosen, members, error);
+    if (status == QVIT_ERR_CANCELLED) solve_rest(c, &o, chosen, members);
     qvitp_engine_free(c->engine, chosen);
     qvitp_engine_free(c->engine, members);
     return status == QVIT_OK ? qvitp_ok(error) : status;
@@ -321,12 +340,12 @@ static qvit_status add_output(const qvit_calibrator *c, const struct qvitp_site 
 {
     if (site->consumer == SIZE_MAX) return QVIT_OK;
     const struct qvitp_site *consumer = c->sites[site->consumer];
-    if (!consumer->result || !consumer->result->input_scale) return QVIT_OK;
+    if (!consumer->result) return QVIT_OK;
     int ok = 1;
-    const size_t n = consumer->inputs;
+    const size_t n = consumer->inputs, one = sizeof(float);
     result->output_channels = n;
-    result->output_scale =
-        qvitp_engine_copy(c->engine, consumer->result->input_scale, n, sizeof(float), &ok);
+    result->output_scale = qvitp_engine_copy(c->engine, consumer->result->input_scale, n, one, &ok);
+    result->output_shift = qvitp_engine_copy(c->engine, consumer->result->input_shift, n, one, &ok);
     return ok ? QVIT_OK : qvitp_no_memory(error);
 }
 

@@ -26,24 +26,31 @@ static double row_cosine(size_t n, const float *out, const float *target)
     return cosine(dot[0], a[0], b[0]);
 }
 
-static double rows_score(size_t m, size_t n, const float *out, const float *target)
+static void add_rows(const struct qvitp_outputs *o, double *sums)
 {
-    double score = 0;
-    for (size_t i = 0; i < m; i++) score += row_cosine(n, out + i * n, target + i * n);
-    return score;
+    for (size_t i = 0; i < o->m; i++)
+        sums[0] += row_cosine(o->n, o->out + i * o->ld, o->target + i * o->ld);
 }
 
+static double score(const double *sums) { return sums[0]; }
+
 /* The target's own norm is the same for all candidates and left out. */
-static void add_columns(size_t m, size_t n, const float *out, const float *target, double *sums)
+static void add_columns(const struct qvitp_outputs *o, double *sums)
 {
-    for (size_t i = 0; i < m; i++, out += n, target += n)
-        for (size_t j = 0; j < n; j++) {
-            double o = (double)out[j];
-            sums[j * QVITP_METRIC_SUMS] += o * (double)target[j];
-            sums[j * QVITP_METRIC_SUMS + 1] += o * o;
+    for (size_t i = 0; i < o->m; i++) {
+        const float *out = o->out + i * o->ld, *target = o->target + i * o->ld;
+        for (size_t j = 0; j < o->n; j++) {
+            double x = (double)out[j];
+            sums[j] += x * (double)target[j];
+            sums[o->n + j] += x * x;
         }
+    }
 }
 
 static double column_score(const double *sums) { return sums[1] > 0 ? sums[0] / sqrt(sums[1]) : 0; }
 
-const struct qvitp_metric qvitp_metric_cosine = {"cosine", rows_score, add_columns, column_score};
+const struct qvitp_metric qvitp_metric_cosine = {.name = "cosine",
+                                                 .rows = add_rows,
+                                                 .score = score,
+                                                 .columns = add_columns,
+                                                 .column_score = column_score};

@@ -4,9 +4,6 @@
 
 #include <math.h>
 
-/* PTQ4ViT tries the cuts 2^0..2^-19 and reports that 15 suffice, which keeps every integer sum small. */
-enum { CUTS = 16 };
-
 /* GELU is nowhere below this. */
 #define GELU_LOWEST 0.16997124254703522
 
@@ -36,6 +33,17 @@ float qvitp_symmetric_scale(double top, int32_t bits)
     return top > 0 ? scale_of(top / ((double)(1 << (bits - 1)) - 0.5)) : 1;
 }
 
+float qvitp_weight_scale(const struct qvitp_recipe *r, size_t count, const float *weight)
+{
+    double top = 0;
+    for (size_t i = 0; i < count; i++) top = fmax(top, fabs((double)weight[i]));
+    if (r->range == QVITP_RANGE_ACIQ) {
+        struct qvitp_moments moments = qvitp_moments_of(count, weight);
+        top = fmin(top, fabs(moments.mean) + qvitp_aciq_clip(&moments, r->weight_bits));
+    }
+    return qvitp_symmetric_scale(top, r->weight_bits);
+}
+
 static struct qvitp_coder start(const struct qvitp_span *s)
 {
     struct qvitp_coder c = {.scheme = s->scheme, .scale = 1};
@@ -63,6 +71,8 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
     return c;
 }
 
+static float nearest_power(double ratio) { return (float)exp2(nearbyint(log2(ratio))); }
+
 struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
 {
     if (s->scheme == QVIT_SCHEME_ASYMMETRIC) return asymmetric(s, factor);
@@ -73,6 +83,7 @@ struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
         double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
         c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
         c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
+        if (s->ratio_power) c.scale2 = c.scale * nearest_power((double)c.scale2 / (double)c.scale);
         return c;
     }
     double top = fmax(-(double)s->lo, (double)s->hi);
@@ -82,19 +93,8 @@ struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
 
 double qvitp_factor(const struct qvitp_recipe *r, size_t candidate)
 {
-    return r->low + (double)candidate * (r->high - r->low) / r->candidates;
-}
-
-size_t qvitp_span_candidates(const struct qvitp_span *s, const struct qvitp_recipe *r)
-{
-    return s->scheme == QVIT_SCHEME_TWIN_SOFTMAX ? CUTS : (size_t)r->candidates;
-}
-
-struct qvitp_coder qvitp_span_candidate(const struct qvitp_span *s, const struct qvitp_recipe *r,
-                                        size_t candidate)
-{
-    if (s->scheme == QVIT_SCHEME_TWIN_SOFTMAX) return qvitp_span_twin(s, (int32_t)candidate);
-    return qvitp_span_coder(s, qvitp_factor(r, candidate));
+    double factor = r->low + (double)candidate * (r->high - r->low) / r->candidates;
+    return r->inverse_grid ? 1 / factor : factor;
 }
 
 static double histogram_error(const struct qvitp_coder *c, const struct qvitp_stats *stats,
@@ -115,7 +115,7 @@ int32_t qvitp_best_cut(const struct qvitp_span *s, const struct qvitp_stats *sta
 {
     int32_t best = 0;
     double best_error = INFINITY;
-    for (int32_t cut = 0; cut < CUTS; cut++) {
+    for (int32_t cut = 0; cut < QVITP_CUTS; cut++) {
         struct qvitp_coder c = qvitp_span_twin(s, cut);
         double error = 0;
         for (size_t g = 0; g < stats->groups; g++) error += histogram_error(&c, stats, g);

@@ -15,8 +15,9 @@ struct qvitp_span {
     qvit_scheme scheme;
     int32_t bits;
     uint32_t flags;
-    int32_t fixed; /* nothing to choose: the coder is the span's */
-    float lo, hi;  /* lo <= 0 <= hi */
+    int32_t fixed;       /* nothing to choose: the coder is the span's */
+    int32_t ratio_power; /* a twin GELU's ranges are a power of two apart */
+    float lo, hi;        /* lo <= 0 <= hi */
 };
 
 /* The scheme of a left operand, by the kind of what produced it. */
@@ -26,21 +27,24 @@ qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *recipe, qvit_site_type 
 /* The flags that a right operand's width asks for: narrow at 8 bits. */
 uint32_t qvitp_right_flags(int32_t bits);
 
-/* Candidates of a span: the twin softmax ranges are cut in powers of two, everything else is scaled. */
-size_t qvitp_span_candidates(const struct qvitp_span *span, const struct qvitp_recipe *recipe);
-struct qvitp_coder qvitp_span_candidate(const struct qvitp_span *span,
-                                        const struct qvitp_recipe *recipe, size_t candidate);
-/* The coder of the range itself; of a twin softmax, with its ranges cut at 2^-cut. */
+/* The cuts that a twin softmax may have: PTQ4ViT tries 2^0..2^-19 and reports that 15 suffice, which
+ * keeps every integer sum small. */
+enum { QVITP_CUTS = 16 };
+
+/* The coder of the range, drawn in or out by a factor; of a twin softmax, cut at 2^-cut. */
 struct qvitp_coder qvitp_span_coder(const struct qvitp_span *span, double factor);
 struct qvitp_coder qvitp_span_twin(const struct qvitp_span *span, int32_t cut);
 
 /* The factor of candidate i of a grid: low + i (high - low) / candidates (algorithm of Base PTQ, which
- * never tries `high` itself). */
+ * never tries `high` itself), or one over that. */
 double qvitp_factor(const struct qvitp_recipe *recipe, size_t candidate);
 
 /* The scale of a symmetric quantizer whose largest value is `top`: top / (2^(bits-1) - 1/2). A top of 0
  * gives 1; a tiny one is raised to where products of scales stay normal numbers. */
 float qvitp_symmetric_scale(double top, int32_t bits);
+
+/* The scale that a recipe gives a block of weights to begin with: of the largest, or ACIQ's. */
+float qvitp_weight_scale(const struct qvitp_recipe *recipe, size_t count, const float *weight);
 
 /* The cut whose codes fit the values of a histogram best, in the sense of their squared error. */
 int32_t qvitp_best_cut(const struct qvitp_span *span, const struct qvitp_stats *stats);

@@ -6,15 +6,87 @@
 
 #include "base/error.h"
 
+/* What a recipe does not say: the grid of Base PTQ, and no search to use it. */
+#define DEFAULTS .percentile = 99.99, .low = 0.5, .high = 1.2, .candidates = 100, .rounds = 1
+
 static const struct qvitp_recipe recipes[] = {
-    {.name = "minmax", .range = QVITP_RANGE_MINMAX},
-    {.name = "percentile", .range = QVITP_RANGE_PERCENTILE},
-    {.name = "mse", .range = QVITP_RANGE_MINMAX, .metric = &qvitp_metric_mse},
-    {.name = "cosine", .range = QVITP_RANGE_MINMAX, .metric = &qvitp_metric_cosine},
+    {DEFAULTS, .name = "minmax"},
+    {DEFAULTS, .name = "percentile", .range = QVITP_RANGE_PERCENTILE},
+    {DEFAULTS, .name = "mse", .metric = &qvitp_metric_mse},
+    {DEFAULTS, .name = "cosine", .metric = &qvitp_metric_cosine},
+    {.name = "ptq4vit",
+     .metric = &qvitp_metric_hessian,
+     .percentile = 99.99,
+     .low = 0.01,
+     .high = 1.2,
+     .candidates = 100,
+     .rounds = 3,
+     .twin_softmax = 1,
+     .twin_gelu = 1,
+     .symmetric_input = 1,
+     .layer_weights = 1},
+    {.name = "ptq4vit-fast",
+     .metric = &qvitp_metric_hessian,
+     .percentile = 99.99,
+     .low = 0.1,
+     .high = 1.2,
+     .candidates = 16,
+     .refine = 6,
+     .rounds = 2,
+     .twin_softmax = 1,
+     .twin_gelu = 1,
+     .symmetric_input = 1,
+     .layer_weights = 1},
+    {.name = "liu2021",
+     .metric = &qvitp_metric_ranking,
+     .percentile = 99.99,
+     .low = 0.5,
+     .high = 1.2,
+     .candidates = 100,
+     .rounds = 20,
+     .symmetric_input = 1,
+     .layer_weights = 1,
+     .correct = 1},
+    {.name = "easyquant",
+     .metric = &qvitp_metric_cosine,
+     .percentile = 99.99,
+     .low = 0.5,
+     .high = 2,
+     .candidates = 100,
+     .rounds = 20,
+     .inverse_grid = 1,
+     .symmetric_input = 1},
+    {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .symmetric_input = 1, .correct = 1},
+    {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 0.5, .center = 1, .correct = 1},
 };
 enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 
 const char *qvit_recipe_name(size_t index) { return index < RECIPES ? recipes[index].name : NULL; }
+
+/* ---- metrics ---- */
+
+static const struct qvitp_metric *const metrics[] = {&qvitp_metric_mse, &qvitp_metric_cosine,
+                                                     &qvitp_metric_pearson, &qvitp_metric_hessian,
+                                                     &qvitp_metric_ranking};
+
+/* Ranking is for the scores of attention; Liu et al. judge everything else by correlation alone. */
+const struct qvitp_metric *qvitp_recipe_metric(const struct qvitp_recipe *r, qvit_site_type type,
+                                               qvit_input_kind kind)
+{
+    int scores = type == QVIT_SITE_MATMUL && kind == QVIT_INPUT_GENERIC;
+    return r->metric == &qvitp_metric_ranking && !scores ? &qvitp_metric_pearson : r->metric;
+}
+
+int qvitp_recipe_needs_rows(const struct qvitp_recipe *r)
+{
+    return r->metric || r->gptq || r->correct;
+}
+
+void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
+{
+    r->metric = NULL;
+    r->gptq = r->correct = 0;
+}
 
 /* ---- settings ---- */
 
@@ -35,7 +107,7 @@ static int parse_number(const char *text, double *out)
     return digits && !*text;
 }
 
-enum kind { REAL, WHOLE, CHOICE, TWINS };
+enum kind { REAL, WHOLE, CHOICE, TWINS, METRIC };
 
 /* Every setting: where it goes and what it may be. CHOICE: `yes` sets the field to 1, `no` to 0. */
 static const struct setting {
@@ -52,8 +124,15 @@ static const struct setting {
     {"percentile", REAL, offsetof(struct qvitp_recipe, percentile), 50, 100, NULL, NULL},
     {"low", REAL, offsetof(struct qvitp_recipe, low), 0.001, 10, NULL, NULL},
     {"high", REAL, offsetof(struct qvitp_recipe, high), 0.001, 10, NULL, NULL},
+    {"metric", METRIC, 0, 0, 0, NULL, NULL},
+    {"ratio", CHOICE, offsetof(struct qvitp_recipe, ratio_power), 0, 0, "power", "free"},
+    {"grid", CHOICE, offsetof(struct qvitp_recipe, inverse_grid), 0, 0, "inverse", "linear"},
+    {"channels", CHOICE, offsetof(struct qvitp_recipe, center), 0, 0, "centered", "as-is"},
+    {"rounding", CHOICE, offsetof(struct qvitp_recipe, gptq), 0, 0, "gptq", "nearest"},
+    {"bias", CHOICE, offsetof(struct qvitp_recipe, correct), 0, 0, "corrected", "as-is"},
     {"candidates", WHOLE, offsetof(struct qvitp_recipe, candidates), 1, 10000, NULL, NULL},
-    {"rounds", WHOLE, offsetof(struct qvitp_recipe, rounds), 1, 10, NULL, NULL},
+    {"refine", WHOLE, offsetof(struct qvitp_recipe, refine), 0, 100, NULL, NULL},
+    {"rounds", WHOLE, offsetof(struct qvitp_recipe, rounds), 1, 20, NULL, NULL},
     {"equalize", REAL, offsetof(struct qvitp_recipe, equalize), 0, 1, NULL, NULL},
 };
 
@@ -84,6 +163,18 @@ static qvit_status set_twins(const char *value, struct qvitp_recipe *r, qvit_err
     return QVIT_OK;
 }
 
+static qvit_status set_metric(const char *value, struct qvitp_recipe *r, qvit_error *error)
+{
+    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
+        if (strcmp(metrics[i]->name, value) != 0) continue;
+        r->metric = metrics[i];
+        return QVIT_OK;
+    }
+    return qvitp_fail(error, QVIT_ERR_ARGUMENT,
+                      "setting metric=%s: expected mse, cosine, pearson, hessian or ranking",
+                      value);
+}
+
 static qvit_status set_choice(const struct setting *s, const char *value, void *field,
                               qvit_error *error)
 {
@@ -104,6 +195,7 @@ static qvit_status apply(const char *text, struct qvitp_recipe *r, qvit_error *e
         const struct setting *s = &settings[i];
         if (strlen(s->key) != length || strncmp(s->key, text, length) != 0) continue;
         if (s->kind == TWINS) return set_twins(equals + 1, r, error);
+        if (s->kind == METRIC) return set_metric(equals + 1, r, error);
         if (s->kind == CHOICE) return set_choice(s, equals + 1, (char *)r + s->offset, error);
         return set_number(s, equals + 1, (char *)r + s->offset, error);
     }
@@ -126,7 +218,6 @@ qvit_status qvitp_recipe_read(const qvit_solve_options *o, struct qvitp_recipe *
     while (i < RECIPES && strcmp(recipes[i].name, name) != 0) i++;
     if (i == RECIPES) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown recipe \"%s\"", name);
     *r = recipes[i];
-    r->percentile = 99.99, r->low = 0.5, r->high = 1.2, r->candidates = 100, r->rounds = 1;
     QVITP_TRY(read_bits(o->weight_bits, "weight_bits", &r->weight_bits, error));
     QVITP_TRY(read_bits(o->input_bits, "input_bits", &r->input_bits, error));
     if (o->setting_count && !o->settings)

@@ -5,17 +5,37 @@
 #include "calib/metric.h"
 #include "qvit.h"
 
-enum qvitp_range { QVITP_RANGE_MINMAX, QVITP_RANGE_PERCENTILE };
+/* Where a range, or a search, starts. */
+enum qvitp_range { QVITP_RANGE_MINMAX, QVITP_RANGE_PERCENTILE, QVITP_RANGE_ACIQ };
 
 struct qvitp_recipe {
     const char *name;
-    enum qvitp_range range;            /* where a range, or a search, starts */
+    enum qvitp_range range;
     const struct qvitp_metric *metric; /* NULL: no search */
-    double percentile, low, high, equalize;
-    int32_t candidates, rounds;
-    int32_t twin_softmax, twin_gelu, symmetric_input, layer_weights;
+    double percentile;
+    /* The grid of the searches; inverse: its factors divide the scale. refine: candidates around the
+     * best of the grid, which then need not be fine. */
+    double low, high;
+    int32_t candidates, refine, rounds, inverse_grid;
+    /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
+    int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
+    /* Channels: the strength of their scales, and whether they are centred. */
+    double equalize;
+    int32_t center;
+    /* Codes and biases. */
+    int32_t gptq, correct;
     int32_t weight_bits, input_bits;
 };
+
+/* The metric of a site: scores of attention may have one of their own. */
+const struct qvitp_metric *qvitp_recipe_metric(const struct qvitp_recipe *recipe,
+                                               qvit_site_type type, qvit_input_kind kind);
+
+/* Whether it looks at kept rows, and not at statistics alone. */
+int qvitp_recipe_needs_rows(const struct qvitp_recipe *recipe);
+
+/* Leaves of a recipe what needs no search and no rows. */
+void qvitp_recipe_use_ranges(struct qvitp_recipe *recipe);
 
 /* Reads the recipe's name, the widths and the settings of solve's options. */
 qvit_status qvitp_recipe_read(const qvit_solve_options *options, struct qvitp_recipe *recipe,

@@ -12,7 +12,8 @@ void qvit_result_destroy(qvit_result *r)
     if (!r) return;
     qvit_quantizer_destroy(r->input);
     qvit_quantizer_destroy(r->second);
-    void *arrays[] = {r->codes, r->bias, r->input_scale, r->output_scale};
+    void *arrays[] = {r->codes,       r->bias,         r->input_scale,
+                      r->input_shift, r->output_scale, r->output_shift};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         qvitp_engine_free(r->engine, arrays[i]);
     qvitp_engine_free(r->engine, r);
@@ -35,7 +36,9 @@ qvit_result *qvitp_result_clone(const qvit_result *r)
     copy->codes = qvitp_engine_copy(r->engine, r->codes, code_bytes(r), 1, &ok);
     copy->bias = qvitp_engine_copy(r->engine, r->bias, r->outputs, one, &ok);
     copy->input_scale = qvitp_engine_copy(r->engine, r->input_scale, r->inputs, one, &ok);
+    copy->input_shift = qvitp_engine_copy(r->engine, r->input_shift, r->inputs, one, &ok);
     copy->output_scale = qvitp_engine_copy(r->engine, r->output_scale, channels, one, &ok);
+    copy->output_shift = qvitp_engine_copy(r->engine, r->output_shift, channels, one, &ok);
     if (ok && copy->input && copy->second) return copy;
     qvit_result_destroy(copy);
     return NULL;
@@ -68,10 +71,14 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
         qvit_tensor_init(out, r->output_scale, QVIT_DTYPE_F32, 1, &r->output_channels);
         break;
     case QVIT_RESULT_INPUT_SHIFT:
+        qvit_tensor_init(out, r->input_shift, QVIT_DTYPE_F32, 1, &codes[1]);
+        break;
     case QVIT_RESULT_OUTPUT_SHIFT:
+        qvit_tensor_init(out, r->output_shift, QVIT_DTYPE_F32, 1, &r->output_channels);
+        break;
     case QVIT_RESULT_INPUT_ORDER:
     case QVIT_RESULT_OUTPUT_ORDER:
-        break; /* no recipe of this version shifts or reorders */
+        break; /* no recipe of this version reorders */
     default:
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d is no key of a tensor", (int)key);
     }

@@ -2,6 +2,7 @@
 #ifndef QVITP_RESULT_H
 #define QVITP_RESULT_H
 
+#include "calib/score.h"
 #include "qvit.h"
 
 struct qvit_result {
@@ -10,8 +11,9 @@ struct qvit_result {
     size_t inputs, outputs; /* of a linear site; 0 else */
     qvit_dtype code_dtype;
     void *codes; /* [outputs][inputs] of code_dtype */
-    float *bias, *input_scale, *output_scale;
-    size_t output_channels; /* values in output_scale */
+    float *bias, *input_scale, *input_shift, *output_scale, *output_shift;
+    size_t output_channels; /* values in output_scale and output_shift */
+    struct qvitp_score score;
 };
 
 qvit_result *qvitp_result_clone(const qvit_result *result);

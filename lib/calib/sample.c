@@ -169,3 +169,13 @@ size_t qvitp_sample_order(const struct qvitp_sample *s, uint32_t parts, size_t *
     }
     return count;
 }
+
+size_t qvitp_sample_ends(const struct qvitp_sample *s, const size_t *order, size_t count,
+                         size_t *ends)
+{
+    size_t samples = 0;
+    for (size_t i = 0; i < count; i++)
+        if (i + 1 == count || s->rows[order[i]].key.sample != s->rows[order[i + 1]].key.sample)
+            ends[samples++] = i + 1;
+    return samples;
+}

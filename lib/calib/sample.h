@@ -14,7 +14,13 @@
 #include "qvit.h"
 
 /* What a row is made of; each part may come in a call of its own. */
-enum qvitp_part { QVITP_PART_INPUT, QVITP_PART_INPUT_QUANTIZED, QVITP_PART_GRADIENT, QVITP_PARTS };
+enum qvitp_part {
+    QVITP_PART_INPUT,
+    QVITP_PART_INPUT_QUANTIZED,
+    QVITP_PART_GRADIENT,
+    QVITP_PART_TARGET,
+    QVITP_PARTS
+};
 
 struct qvitp_key {
     uint64_t hash, sample, row;
@@ -62,6 +68,10 @@ struct qvitp_sample_row *qvitp_sample_put(struct qvitp_sample *sample, const str
 /* Numbers of the rows that have all parts of the mask, in the order of (sample, row), into `order`
  * ([count]); returns how many. */
 size_t qvitp_sample_order(const struct qvitp_sample *sample, uint32_t parts, size_t *order);
+
+/* Where each sample ends in such an order: ends [count]; returns the number of samples. */
+size_t qvitp_sample_ends(const struct qvitp_sample *sample, const size_t *order, size_t count,
+                         size_t *ends);
 
 /* The numbers of a part of a row. */
 static inline float *qvitp_sample_part(const struct qvitp_sample *s,

@@ -5,226 +5,145 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/shares.h"
 #include "op/encode.h"
 #include "op/heads.h"
 #include "op/product.h"
-#include "plan/pack.h"
 #include "plan/plan.h"
 #include "sched/sched.h"
 
-/* Rows that are multiplied and then scored while they are in the cache. */
-enum { BLOCK_ROWS = 64 };
+/* ---- the score of one candidate on one piece ---- */
 
-/* ---- memory: one block for each worker, and one for what all share ---- */
-
-struct scratch {
-    uint8_t *codes; /* a left operand's */
-    uint8_t *right; /* a right operand's codes, before packing */
-    void *panels;
-    int32_t *sums;
-    float *out;    /* [BLOCK_ROWS][n] */
-    float *choice; /* scales of a right operand on trial */
-    float *scale, *scale2, *bias;
-    int32_t *init;
-    void *staged;
-    double *columns; /* [n][QVITP_METRIC_SUMS] */
+struct scored {
+    const struct qvitp_metric *metric;
+    const struct qvitp_trial *trial;
+    struct qvitp_scratch *scratch;
+    size_t blocks; /* of columns, each with a score of its own */
+    double *sums;  /* of rows: [blocks][QVITP_METRIC_SUMS]; of columns: [QVITP_METRIC_SUMS][n] */
 };
 
-/* The largest sizes of a search, which one scratch fits. */
-struct sizes {
-    size_t m, n, k;
-};
-
-static struct sizes largest(const struct qvitp_search *s)
+/* One block for each column: columns are scored by their sums over all rows. */
+static int by_column(const struct scored *s)
 {
-    struct sizes most = {1, 1, 1};
-    for (size_t i = 0; i < s->products; i++) {
-        const struct qvitp_product *p = &s->product[i];
-        if (p->n > most.n) most.n = p->n;
-        if (p->k > most.k) most.k = p->k;
-        for (size_t j = 0; j < p->pieces; j++)
-            if (p->piece[j].m > most.m) most.m = p->piece[j].m;
+    return s->blocks > 1 && s->blocks == s->trial->product->n;
+}
+
+static void add_block(const struct scored *s, size_t first, size_t rows)
+{
+    const struct qvitp_trial *t = s->trial;
+    size_t n = t->product->n;
+    struct qvitp_outputs o = {.m = rows, .n = n, .ld = n, .out = s->scratch->out};
+    o.target = t->piece->target + first * n;
+    o.gradient = s->metric->gradient ? t->piece->gradient + first * n : NULL;
+    qvitp_trial_rows(t, s->scratch, first, rows);
+    if (by_column(s)) {
+        s->metric->columns(&o, s->sums);
+        return;
     }
-    return most;
+    o.n = n / s->blocks;
+    for (size_t i = 0; i < s->blocks; i++) {
+        s->metric->rows(&o, s->sums + i * QVITP_METRIC_SUMS);
+        o.out += o.n, o.target += o.n;
+        if (o.gradient) o.gradient += o.n;
+    }
 }
 
-static size_t carve(const qvit_engine *engine, const struct sizes *most, char *base,
-                    struct scratch *s)
+/* Ends a sample, or all rows: their scores join the others. */
+static void add_scores(const struct scored *s, double *scores)
 {
-    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
-    struct qvitp_carver c = {base, 0};
-    size_t columns = qvitp_vector_columns(kernel, most->n);
-    const struct qvitp_left plain = {.kernel = kernel},
-                            twin = {.kernel = engine->kernels.gemm_t8s8};
-    size_t staged = qvitp_add(qvitp_left_plane_bytes(&plain, plain.kernel->mr, most->k),
-                              2 * qvitp_left_plane_bytes(&twin, twin.kernel->mr, most->k));
-    s->codes = qvitp_carve(&c, most->m, most->k);
-    s->right = qvitp_carve(&c, most->n, most->k);
-    s->panels = qvitp_carve(&c, qvitp_packed_bytes(kernel, most->n, most->k), 1);
-    s->sums = qvitp_carve(&c, columns, sizeof *s->sums);
-    s->out = qvitp_carve(&c, qvitp_mul(BLOCK_ROWS, most->n), sizeof *s->out);
-    s->choice = qvitp_carve(&c, most->n, sizeof *s->choice);
-    s->scale = qvitp_carve(&c, columns, sizeof *s->scale);
-    s->scale2 = qvitp_carve(&c, columns, sizeof *s->scale2);
-    s->bias = qvitp_carve(&c, columns, sizeof *s->bias);
-    s->init = qvitp_carve(&c, columns, sizeof *s->init);
-    s->staged = qvitp_carve(&c, staged, 1);
-    s->columns = qvitp_carve(&c, qvitp_mul(most->n, QVITP_METRIC_SUMS), sizeof *s->columns);
-    return qvitp_round_up(c.used, QVIT_ALIGNMENT);
+    for (size_t i = 0; i < s->blocks; i++) {
+        scores[i] += s->metric->score(s->sums + i * QVITP_METRIC_SUMS);
+        memset(s->sums + i * QVITP_METRIC_SUMS, 0, QVITP_METRIC_SUMS * sizeof *s->sums);
+    }
 }
 
-/* ---- one candidate on one piece ---- */
-
-/* Codes of a right operand, packed, with the sums of its columns. */
-static void encode_right(const qvit_engine *engine, const struct qvitp_product *p,
-                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes,
-                         void *panels, int32_t *sums)
+/* Multiplies and scores a piece: adds a score for each block to `scores`, or, of columns, only to the
+ * sums. */
+static void score_piece(const struct scored *s, double *scores)
 {
-    struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC, .scale = scale[0]};
-    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
-    if (p->per_column) {
-        for (size_t j = 0; j < p->n; j++) {
-            coder.scale = scale[j];
-            qvitp_encode_run(engine, &coder, p->k, piece->right + j * p->k, codes + j * p->k);
+    const struct qvitp_piece *piece = s->trial->piece;
+    int columns = by_column(s), split = s->metric->by_sample && !columns;
+    qvitp_trial_begin(s->trial, s->scratch);
+    size_t first = 0;
+    for (size_t i = 0; i < (split ? piece->samples : 1); i++) {
+        size_t end = split ? piece->sample_end[i] : piece->m;
+        for (size_t rows; first < end; first += rows) {
+            rows = qvitp_min(QVITP_TRIAL_ROWS, end - first);
+            add_block(s, first, rows);
         }
-    } else {
-        qvitp_encode_run(engine, &coder, p->n * p->k, piece->right, codes);
+        if (!columns) add_scores(s, scores);
     }
-    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
-    struct qvitp_operand operand = {codes, (ptrdiff_t)(p->by_k ? p->n : p->k), NULL, p->by_k};
-    qvitp_pack(kernel, &operand, p->n, p->k, panels);
-    qvitp_operand_sums(&operand, p->n, p->k, sums);
 }
 
-/* One candidate's product: coders and operands of one piece, whichever is on trial. */
-struct trial {
-    const struct qvitp_search *search;
-    const struct qvitp_product *product;
-    const struct qvitp_piece *piece;
-    const struct qvitp_coder *coder;
-    const uint8_t *codes;
-    const void *panels;
-    const int32_t *sums;
-    const float *scale; /* of the right operand */
-};
+/* ---- candidates ---- */
 
-static void set_vectors(const struct trial *t, const struct qvitp_left *left, struct scratch *s)
+/* A sweep over candidate factors: the recipe's whole grid, or the neighbourhood of what is chosen, in
+ * steps that divide one of the grid's. */
+enum pass { WHOLE, NEAR };
+
+static size_t factor_count(const struct qvitp_recipe *r, enum pass pass)
 {
-    float sign = t->coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-    size_t columns = qvitp_vector_columns(left->kernel, t->product->n);
-    for (size_t j = 0; j < columns; j++) {
-        size_t i = j < t->product->n ? j : t->product->n - 1;
-        float scale = t->scale[t->product->per_column ? i : 0];
-        s->scale[j] = sign * t->coder->scale * scale;
-        s->scale2[j] = t->coder->scale2 * scale;
-        s->bias[j] = 0;
-        s->init[j] = -left->zero * t->sums[i];
-    }
+    return pass == WHOLE ? (size_t)r->candidates : (size_t)r->refine + 1;
 }
 
-/* Multiplies and scores: adds to the columns' sums, or returns the rows' score (columns NULL). */
-static double run_trial(const struct trial *t, struct scratch *s, double *columns)
+static double factor_of(const struct qvitp_recipe *r, enum pass pass, double chosen,
+                        size_t candidate)
 {
-    const struct qvitp_metric *metric = t->search->recipe->metric;
-    size_t n = t->product->n, k = t->product->k, m = t->piece->m;
-    struct qvitp_left left;
-    qvitp_left_codes(&left, t->search->engine, t->coder);
-    set_vectors(t, &left, s);
-    struct qvitp_epilogue epilogue = {.init = s->init,
-                                      .scale = s->scale,
-                                      .scale2 = s->scale2,
-                                      .bias = s->bias,
-                                      .out = QVITP_OUT_F32};
-    struct qvitp_block block = {.left = &left,
-                                .epilogue = &epilogue,
-                                .k = k,
-                                .lda = (ptrdiff_t)k,
-                                .b = t->panels,
-                                .columns = n,
-                                .out = s->out,
-                                .ldo = (ptrdiff_t)n,
-                                .out_size = sizeof(float),
-                                .staged = s->staged};
-    double score = 0;
-    for (size_t first = 0; first < m; first += BLOCK_ROWS) {
-        block.m = qvitp_min(BLOCK_ROWS, m - first);
-        block.a = t->codes + first * k;
-        qvitp_block_run(&block);
-        const float *target = t->piece->target + first * n;
-        if (columns) {
-            metric->columns(block.m, n, s->out, target, columns);
-        } else {
-            score += metric->rows(block.m, n, s->out, target);
-        }
-    }
-    return score;
+    if (pass == WHOLE) return qvitp_factor(r, candidate);
+    double side = (double)(r->refine / 2), step = (r->high - r->low) / r->candidates / (side + 1);
+    double factor = chosen + ((double)candidate - side) * step;
+    return factor > 1e-3 ? factor : 1e-3;
 }
-
-/* ---- searching one side ---- */
 
 /* Shared by the tasks: each tries one candidate and writes its scores. */
 struct sweep {
-    const struct qvitp_search *search;
+    struct qvitp_search *search;
+    enum pass pass;
     size_t product; /* right sweeps: which */
     size_t group;   /* left sweeps: which */
     char *workers;  /* scratch, per_worker bytes each */
     size_t per_worker;
-    struct sizes most;
-    double *scores; /* right: [candidates][scales]; left: [candidates] */
+    struct qvitp_sizes most;
+    double *scores;  /* right: [candidates][scales]; left: [candidates] */
+    double *left;    /* [groups] the chosen factors */
+    double **right;  /* [products][scales] */
+    int32_t changed; /* whether this round chose anything new */
 };
 
-static struct scratch scratch_of(const struct sweep *w, size_t worker)
+static struct qvitp_scratch scratch_of(const struct sweep *w, size_t worker)
 {
-    struct scratch s;
-    carve(w->search->engine, &w->most, w->workers + worker * w->per_worker, &s);
+    struct qvitp_scratch s;
+    qvitp_scratch_carve(w->search->engine, &w->most, w->workers + worker * w->per_worker, &s);
     return s;
 }
+
+/* ---- the right operand ---- */
 
 static void try_right(void *argument, size_t candidate, size_t worker)
 {
     const struct sweep *w = argument;
     const struct qvitp_search *search = w->search;
     const struct qvitp_product *p = &search->product[w->product];
-    struct scratch s = scratch_of(w, worker);
-    size_t scales = p->per_column ? p->n : 1;
-    float factor = (float)qvitp_factor(search->recipe, candidate);
-    double *scores = w->scores + candidate * scales;
-    for (size_t j = 0; j < scales; j++) s.choice[j] = p->base[j] * factor;
+    struct qvitp_scratch s = scratch_of(w, worker);
+    double *scores = w->scores + candidate * p->scales;
+    for (size_t j = 0; j < p->scales; j++) {
+        double chosen = w->right[w->product][j];
+        s.choice[j] = p->base[j] * (float)factor_of(search->recipe, w->pass, chosen, candidate);
+        scores[j] = 0;
+    }
     memset(s.columns, 0, p->n * QVITP_METRIC_SUMS * sizeof *s.columns);
-    double score = 0;
     for (size_t i = 0; i < p->pieces; i++) {
         const struct qvitp_piece *piece = &p->piece[i];
-        encode_right(search->engine, p, piece, s.choice, s.right, s.panels, s.sums);
-        struct trial trial = {search,       p,        piece,  &search->coder[p->group],
-                              piece->codes, s.panels, s.sums, s.choice};
-        score += run_trial(&trial, &s, p->per_column ? s.columns : NULL);
+        qvitp_trial_encode(search->engine, p, piece, s.choice, s.right, s.panels, s.sums);
+        struct qvitp_trial trial = {search->engine, p,        piece,  &search->coder[p->group],
+                                    piece->codes,   s.panels, s.sums, s.choice};
+        struct scored scored = {search->metric, &trial, &s, p->scales, s.columns};
+        score_piece(&scored, scores);
     }
-    for (size_t j = 0; j < scales; j++)
-        scores[j] = p->per_column
-                        ? search->recipe->metric->column_score(s.columns + j * QVITP_METRIC_SUMS)
-                        : score;
-}
-
-static void try_left(void *argument, size_t candidate, size_t worker)
-{
-    const struct sweep *w = argument;
-    const struct qvitp_search *search = w->search;
-    struct scratch s = scratch_of(w, worker);
-    struct qvitp_coder coder =
-        qvitp_span_candidate(&search->span[w->group], search->recipe, candidate);
-    double score = 0;
-    for (size_t i = 0; i < search->products; i++) {
-        const struct qvitp_product *p = &search->product[i];
-        for (size_t j = 0; p->group == w->group && j < p->pieces; j++) {
-            const struct qvitp_piece *piece = &p->piece[j];
-            qvitp_encode_run(search->engine, &coder, piece->m * p->k, piece->left, s.codes);
-            struct trial trial = {search,        p,           piece,   &coder, s.codes,
-                                  piece->panels, piece->sums, p->scale};
-            score += run_trial(&trial, &s, NULL);
-        }
+    for (size_t j = 0; p->scales == p->n && p->n > 1 && j < p->n; j++) {
+        double sums[QVITP_METRIC_SUMS];
+        for (size_t i = 0; i < QVITP_METRIC_SUMS; i++) sums[i] = s.columns[i * p->n + j];
+        scores[j] = search->metric->column_score(sums);
     }
-    w->scores[candidate] = score;
 }
 
 /* The candidate with the best of the scores that lie `step` apart; of equals the first. */
@@ -236,22 +155,71 @@ static size_t best_of(const double *scores, size_t candidates, size_t step)
     return best;
 }
 
+static void encode_right(const struct qvitp_search *s, const struct sweep *w, size_t product)
+{
+    struct qvitp_product *p = &s->product[product];
+    struct qvitp_scratch scratch = scratch_of(w, 0);
+    for (size_t i = 0; i < p->pieces; i++)
+        qvitp_trial_encode(s->engine, p, &p->piece[i], p->scale, scratch.right, p->piece[i].panels,
+                           p->piece[i].sums);
+}
+
 static qvit_status search_right(struct qvitp_search *s, struct sweep *w, size_t product,
                                 qvit_error *error)
 {
     struct qvitp_product *p = &s->product[product];
-    size_t scales = p->per_column ? p->n : 1, candidates = (size_t)s->recipe->candidates;
+    size_t candidates = factor_count(s->recipe, w->pass);
     w->product = product;
     QVITP_TRY(qvitp_parallel(&s->engine->executor, candidates, try_right, w, error));
-    for (size_t j = 0; j < scales; j++) {
-        size_t best = best_of(w->scores + j, candidates, scales);
-        p->scale[j] = p->base[j] * (float)qvitp_factor(s->recipe, best);
+    for (size_t j = 0; j < p->scales; j++) {
+        double *chosen = &w->right[product][j];
+        size_t best = best_of(w->scores + j, candidates, p->scales);
+        *chosen = factor_of(s->recipe, w->pass, *chosen, best);
+        float scale = p->base[j] * (float)*chosen;
+        w->changed |= scale < p->scale[j] || scale > p->scale[j];
+        p->scale[j] = scale;
     }
-    struct scratch scratch = scratch_of(w, 0);
-    for (size_t i = 0; i < p->pieces; i++)
-        encode_right(s->engine, p, &p->piece[i], p->scale, scratch.right, p->piece[i].panels,
-                     p->piece[i].sums);
+    encode_right(s, w, product);
     return QVIT_OK;
+}
+
+/* ---- the left operand ---- */
+
+static int has_cuts(const struct qvitp_span *span)
+{
+    return span->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
+}
+
+/* A twin softmax has its cuts for candidates, in every pass; all others are scaled. */
+static struct qvitp_coder left_candidate(const struct sweep *w, size_t candidate)
+{
+    const struct qvitp_recipe *r = w->search->recipe;
+    const struct qvitp_span *span = &w->search->span[w->group];
+    if (has_cuts(span)) return qvitp_span_twin(span, (int32_t)candidate);
+    return qvitp_span_coder(span, factor_of(r, w->pass, w->left[w->group], candidate));
+}
+
+static void try_left(void *argument, size_t candidate, size_t worker)
+{
+    const struct sweep *w = argument;
+    const struct qvitp_search *search = w->search;
+    struct qvitp_scratch s = scratch_of(w, worker);
+    struct qvitp_coder coder = left_candidate(w, candidate);
+    double score = 0;
+    for (size_t i = 0; i < search->products; i++) {
+        const struct qvitp_product *p = &search->product[i];
+        if (p->group != w->group) continue;
+        for (size_t j = 0; j < p->pieces; j++) {
+            const struct qvitp_piece *piece = &p->piece[j];
+            qvitp_encode_run(search->engine, &coder, piece->m * p->k, piece->left, s.codes);
+            struct qvitp_trial trial = {search->engine, p,           piece,   &coder, s.codes,
+                                        piece->panels,  piece->sums, p->scale};
+            double sums[QVITP_METRIC_SUMS] = {0};
+            struct scored scored = {search->metric, &trial, &s, 1, sums};
+            score_piece(&scored, &score);
+        }
+    }
+    w->scores[candidate] = score;
 }
 
 static void encode_left(const struct qvitp_search *s, size_t group)
@@ -267,61 +235,56 @@ static void encode_left(const struct qvitp_search *s, size_t group)
 static qvit_status search_left(struct qvitp_search *s, struct sweep *w, size_t group,
                                qvit_error *error)
 {
-    size_t candidates = qvitp_span_candidates(&s->span[group], s->recipe);
+    int cuts = has_cuts(&s->span[group]);
+    size_t candidates = cuts ? QVITP_CUTS : factor_count(s->recipe, w->pass);
     w->group = group;
     QVITP_TRY(qvitp_parallel(&s->engine->executor, candidates, try_left, w, error));
-    s->coder[group] =
-        qvitp_span_candidate(&s->span[group], s->recipe, best_of(w->scores, candidates, 1));
+    size_t best = best_of(w->scores, candidates, 1);
+    struct qvitp_coder coder = left_candidate(w, best), *chosen = &s->coder[group];
+    if (!cuts) w->left[group] = factor_of(s->recipe, w->pass, w->left[group], best);
+    w->changed |= coder.scale < chosen->scale || coder.scale > chosen->scale ||
+                  coder.scale2 < chosen->scale2 || coder.scale2 > chosen->scale2;
+    *chosen = coder;
     encode_left(s, group);
     return QVIT_OK;
 }
 
 /* ---- the whole ---- */
 
-/* Memory of the pieces' encoded forms, behind the sweep's own. */
-static size_t carve_pieces(const struct qvitp_search *s, struct qvitp_carver *c)
+/* One operand: the grid in the first round, and its neighbourhood in steps of its own; once the grid
+ * is refined, later rounds look at the neighbourhood alone. Cuts have no neighbourhood. */
+static qvit_status search_step(struct qvitp_search *s, struct sweep *w, size_t step, int32_t round,
+                               qvit_error *error)
 {
-    const struct qvitp_gemm_kernel *kernel = s->engine->kernels.gemm_u8s8;
-    for (size_t i = 0; i < s->products; i++) {
-        struct qvitp_product *p = &s->product[i];
-        for (size_t j = 0; j < p->pieces; j++) {
-            struct qvitp_piece *piece = &p->piece[j];
-            piece->codes = qvitp_carve(c, piece->m, p->k);
-            piece->panels = qvitp_carve(c, qvitp_packed_bytes(kernel, p->n, p->k), 1);
-            piece->sums = qvitp_carve(c, qvitp_vector_columns(kernel, p->n), sizeof(int32_t));
-        }
+    size_t group = step - s->products;
+    int right = step < s->products;
+    if (!right && s->span[group].fixed) return QVIT_OK;
+    for (enum pass pass = WHOLE; pass <= NEAR; pass++) {
+        int cuts = !right && has_cuts(&s->span[group]);
+        int wanted =
+            pass == NEAR ? s->recipe->refine && !cuts : !round || !s->recipe->refine || cuts;
+        w->pass = pass;
+        if (!wanted) continue;
+        QVITP_TRY(right ? search_right(s, w, step, error) : search_left(s, w, group, error));
     }
-    return c->used;
-}
-
-static size_t score_count(const struct qvitp_search *s, const struct sizes *most)
-{
-    enum { MOST_CUTS = 64 }; /* more than a twin softmax has candidates */
-    return qvitp_add(qvitp_mul((size_t)s->recipe->candidates, most->n), MOST_CUTS);
+    return QVIT_OK;
 }
 
 static qvit_status alternate(struct qvitp_search *s, struct sweep *w, qvit_error *error)
 {
-    struct scratch scratch = scratch_of(w, 0);
     for (size_t g = 0; g < s->groups; g++) encode_left(s, g);
-    for (size_t i = 0; i < s->products; i++)
-        for (size_t j = 0; j < s->product[i].pieces; j++) {
-            struct qvitp_piece *piece = &s->product[i].piece[j];
-            encode_right(s->engine, &s->product[i], piece, s->product[i].scale, scratch.right,
-                         piece->panels, piece->sums);
-        }
+    for (size_t i = 0; i < s->products; i++) encode_right(s, w, i);
     size_t steps = s->products + s->groups, done = 0;
     size_t total = steps * (size_t)s->recipe->rounds;
-    for (int32_t round = 0; round < s->recipe->rounds; round++)
+    for (int32_t round = 0; round < s->recipe->rounds; round++) {
+        w->changed = 0;
         for (size_t step = 0; step < steps; step++, done++) {
             if (s->progress && s->progress(s->user, (double)done / (double)total))
                 return qvitp_fail(error, QVIT_ERR_CANCELLED, "cancelled");
-            if (step < s->products) {
-                QVITP_TRY(search_right(s, w, step, error));
-            } else if (!s->span[step - s->products].fixed) {
-                QVITP_TRY(search_left(s, w, step - s->products, error));
-            }
+            QVITP_TRY(search_step(s, w, step, round, error));
         }
+        if (!w->changed) break;
+    }
     return QVIT_OK;
 }
 
@@ -337,71 +300,36 @@ static qvit_status check_sums(const struct qvitp_search *s, qvit_error *error)
     return QVIT_OK;
 }
 
+/* Lays out what the sweeps share; base NULL: only adds up. */
+static size_t carve(struct qvitp_search *s, struct sweep *w, char *base)
+{
+    struct qvitp_carver c = {base, 0};
+    struct qvitp_scratch unused;
+    size_t candidates = (size_t)(s->recipe->candidates > s->recipe->refine ? s->recipe->candidates
+                                                                           : s->recipe->refine + 1);
+    w->per_worker = qvitp_scratch_carve(s->engine, &w->most, NULL, &unused);
+    w->workers = qvitp_carve(&c, w->per_worker, s->engine->executor.workers);
+    size_t scores = qvitp_add(qvitp_mul(candidates, w->most.n), QVITP_CUTS);
+    w->scores = qvitp_carve(&c, scores, sizeof *w->scores);
+    w->left = qvitp_carve(&c, s->groups, sizeof *w->left);
+    w->right = qvitp_carve(&c, s->products, sizeof *w->right);
+    for (size_t i = 0; i < s->products; i++) {
+        double *factors = qvitp_carve(&c, s->product[i].scales, sizeof *factors);
+        if (base) w->right[i] = factors;
+    }
+    size_t used = qvitp_round_up(c.used, QVIT_ALIGNMENT);
+    char *pieces = base ? base + used : NULL;
+    return qvitp_add(used, qvitp_pieces_carve(s->engine, s->product, s->products, pieces));
+}
+
 qvit_status qvitp_search_run(struct qvitp_search *s, qvit_error *error)
 {
     QVITP_TRY(check_sums(s, error));
-    struct sweep w = {.search = s, .most = largest(s)};
-    struct scratch unused;
-    w.per_worker = carve(s->engine, &w.most, NULL, &unused);
-    size_t scores = qvitp_mul(score_count(s, &w.most), sizeof *w.scores);
-    size_t all_workers = qvitp_mul(w.per_worker, s->engine->executor.workers);
-    struct qvitp_carver c = {NULL, qvitp_add(scores, all_workers)};
-    char *memory = qvitp_engine_alloc(s->engine, carve_pieces(s, &c), 1);
+    struct sweep w = {.search = s, .most = qvitp_sizes_of(s->product, s->products)};
+    char *memory = qvitp_engine_alloc(s->engine, carve(s, &w, NULL), 1);
     if (!memory) return qvitp_no_memory(error);
-    w.workers = memory;
-    w.scores = (double *)(memory + all_workers);
-    c = (struct qvitp_carver){memory, scores + all_workers};
-    carve_pieces(s, &c);
+    carve(s, &w, memory);
     qvit_status status = alternate(s, &w, error);
     qvitp_engine_free(s->engine, memory);
-    return status;
-}
-
-/* ---- targets ---- */
-
-struct float_product {
-    const struct qvitp_left *left;
-    const struct qvitp_epilogue *epilogue;
-    size_t m, n, k, tasks;
-    const float *a;
-    const void *panels;
-    float *out;
-};
-
-static void multiply(void *argument, size_t index, size_t worker)
-{
-    (void)worker;
-    const struct float_product *f = argument;
-    size_t first = qvitp_share(f->m, f->tasks, index);
-    struct qvitp_block block = {.left = f->left,
-                                .epilogue = f->epilogue,
-                                .k = f->k,
-                                .m = qvitp_share(f->m, f->tasks, index + 1) - first,
-                                .a = f->a + first * f->k,
-                                .lda = (ptrdiff_t)(f->k * sizeof(float)),
-                                .b = f->panels,
-                                .columns = f->n,
-                                .out = f->out + first * f->n,
-                                .ldo = (ptrdiff_t)f->n,
-                                .out_size = sizeof(float)};
-    qvitp_block_run(&block);
-}
-
-qvit_status qvitp_float_product(const qvit_engine *engine, size_t m, size_t n, size_t k,
-                                const float *left, const float *right, int by_k, float *out,
-                                qvit_error *error)
-{
-    struct qvitp_left floats = {.kernel = engine->kernels.gemm_f32};
-    size_t bytes = qvitp_packed_bytes(floats.kernel, n, k);
-    size_t bias = qvitp_mul(qvitp_vector_columns(floats.kernel, n), sizeof(float));
-    char *memory = qvitp_engine_alloc(engine, qvitp_add(bias, bytes), 1);
-    if (!memory) return qvitp_no_memory(error);
-    struct qvitp_operand operand = {right, (ptrdiff_t)(by_k ? n : k), NULL, by_k};
-    qvitp_pack(floats.kernel, &operand, n, k, memory + bias);
-    struct qvitp_epilogue epilogue = {.bias = (float *)memory, .out = QVITP_OUT_F32};
-    struct float_product f = {&floats, &epilogue, m, n, k, 0, left, memory + bias, out};
-    f.tasks = qvitp_min(engine->executor.workers, m);
-    qvit_status status = qvitp_parallel(&engine->executor, f.tasks, multiply, &f, error);
-    qvitp_engine_free(engine, memory);
     return status;
 }

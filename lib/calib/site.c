@@ -88,7 +88,8 @@ struct seen {
     size_t inputs, outputs, second_rows; /* k and n as this call says them; 0: it does not */
 };
 
-static const char *const part_names[QVITP_PARTS] = {"input", "input_quantized", "gradient"};
+static const char *const part_names[QVITP_PARTS] = {"input", "input_quantized", "gradient",
+                                                    "target"};
 static const char *const second_names[2] = {"second", "second_quantized"};
 
 /* Joins what the tensors say about one size; 0 says nothing. */
@@ -104,12 +105,14 @@ static qvit_status agree(size_t *size, size_t said, const char *name, const char
 static qvit_status read_parts(const struct qvitp_site *site, const qvit_observation *o,
                               struct seen *seen, qvit_error *error)
 {
-    const qvit_tensor *parts[QVITP_PARTS] = {o->input, o->input_quantized, o->gradient};
+    const qvit_tensor *parts[QVITP_PARTS] = {o->input, o->input_quantized, o->gradient, o->target};
     size_t rows = 0, samples = 0;
     for (int p = 0; p < QVITP_PARTS; p++) {
         struct block *b = &seen->part[p];
+        if (parts[p] && p == QVITP_PART_TARGET && site->type != QVIT_SITE_LINEAR)
+            return qvitp_fail(error, QVIT_ERR_ARGUMENT, "target: a matmul site has none");
         QVITP_TRY(read_block(site, parts[p], part_names[p], b, error));
-        size_t *width = p == QVITP_PART_GRADIENT ? &seen->outputs : &seen->inputs;
+        size_t *width = p >= QVITP_PART_GRADIENT ? &seen->outputs : &seen->inputs;
         QVITP_TRY(agree(width, b->cols, part_names[p], "the last size", error));
         QVITP_TRY(agree(&rows, b->rows, part_names[p], "the number of rows", error));
         QVITP_TRY(agree(&samples, b->samples, part_names[p], "the number of samples", error));
@@ -142,7 +145,8 @@ static qvit_status read_observation(const struct qvitp_site *site, const qvit_ob
     seen->first_row = o->first_row;
     seen->inputs = site->inputs;
     seen->outputs = site->outputs;
-    if (!o->input && !o->input_quantized && !o->gradient && !o->second && !o->second_quantized)
+    if (!o->input && !o->input_quantized && !o->gradient && !o->target && !o->second &&
+        !o->second_quantized)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "the observation has no tensor");
     QVITP_TRY(read_parts(site, o, seen, error));
     return read_seconds(site, o, seen, error);
@@ -173,7 +177,7 @@ static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine,
 /* How many rows of a linear site fit its memory, if every part comes. */
 static size_t row_capacity(const struct qvitp_site *site, const struct qvitp_bounds *bounds)
 {
-    uint64_t one = (2 * (uint64_t)site->inputs + site->outputs) * sizeof(float) +
+    uint64_t one = 2 * ((uint64_t)site->inputs + site->outputs) * sizeof(float) +
                    sizeof(struct qvitp_sample_row);
     return (size_t)(bounds->bytes / one < bounds->rows ? bounds->bytes / one : bounds->rows);
 }

@@ -39,6 +39,7 @@ struct qvitp_site {
     qvit_input_kind kind;
     size_t inputs, outputs; /* k and n; of a matmul 0 until seen */
     size_t heads;
+    size_t output_parts; /* of a linear site: parts that share no scale */
     int32_t second_transposed;
     qvit_tensor weight, bias; /* borrowed; data NULL: none */
 

@@ -1,6 +1,8 @@
 /* solve.c - what solving a linear and a matmul site have in common. */
 #include "calib/solve.h"
 
+#include <math.h>
+
 #include "base/error.h"
 #include "quant/quantizer.h"
 
@@ -28,9 +30,22 @@ static void cut_tails(const struct qvitp_recipe *recipe, const struct qvitp_stat
     if (above < *high) *high = above;
 }
 
-void qvitp_solve_range(const struct qvitp_recipe *recipe, const struct qvitp_stats *stats,
-                       size_t group, size_t first, size_t channels, float *lo, float *hi)
+/* ACIQ's laws are not those of a softmax or a GELU: there all is kept. */
+static void clip(int32_t bits, const struct qvitp_stats *stats, size_t group, float *low,
+                 float *high)
 {
+    struct qvitp_moments moments = qvitp_stats_moments(stats, group);
+    double distance = qvitp_aciq_clip(&moments, bits);
+    *low = (float)fmax((double)*low, fmin(moments.mean - distance, 0));
+    *high = (float)fmin((double)*high, fmax(moments.mean + distance, 0));
+}
+
+void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
+                       const struct qvitp_site *site, enum qvitp_stream stream, size_t group,
+                       size_t first, size_t channels, float *lo, float *hi)
+{
+    const struct qvitp_stats *stats = &site->stats[stream];
+    int second = stream >= QVITP_STREAM_SECOND;
     float low = 0, high = 0;
     for (size_t c = first; c < first + channels; c++) {
         float channel_low, channel_high;
@@ -38,7 +53,9 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, const struct qvitp_sta
         if (channel_low < low) low = channel_low;
         if (channel_high > high) high = channel_high;
     }
+    int lawful = second || (site->kind != QVIT_INPUT_SOFTMAX && site->kind != QVIT_INPUT_GELU);
     if (recipe->range == QVITP_RANGE_PERCENTILE) cut_tails(recipe, stats, group, &low, &high);
+    if (recipe->range == QVITP_RANGE_ACIQ && lawful) clip(bits, stats, group, &low, &high);
     if (low < *lo) *lo = low;
     if (high > *hi) *hi = high;
 }

@@ -27,10 +27,11 @@ qvit_status qvitp_solve_matmul(const struct qvitp_solving *solving, struct qvitp
 enum qvitp_stream qvitp_solve_stream(const struct qvitp_solving *solving,
                                      const struct qvitp_site *site, enum qvitp_stream plain);
 
-/* Widens [*lo, *hi], which holds 0, by the range of one group of a stream, as the recipe takes it:
- * channels [first, first + channels). */
-void qvitp_solve_range(const struct qvitp_recipe *recipe, const struct qvitp_stats *stats,
-                       size_t group, size_t first, size_t channels, float *lo, float *hi);
+/* Widens [*lo, *hi], which holds 0, by the range of one group of a stream, as the recipe takes it for
+ * codes of `bits` bits: channels [first, first + channels). */
+void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
+                       const struct qvitp_site *site, enum qvitp_stream stream, size_t group,
+                       size_t first, size_t channels, float *lo, float *hi);
 
 /* The layer or head-wise quantizer of a left operand; heads 0: layer. `width`: columns of a head. */
 qvit_status qvitp_solve_quantizer(const qvit_engine *engine, const struct qvitp_span *span,

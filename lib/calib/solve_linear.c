@@ -1,21 +1,27 @@
 /* solve_linear.c - quantizers, codes and bias of linear sites that read one tensor. */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/numerics.h"
+#include "calib/channels.h"
 #include "calib/result.h"
 #include "calib/search.h"
+#include "calib/settle.h"
 #include "calib/solve.h"
-#include "op/encode.h"
 #include "quant/quantizer.h"
 #include "tensor.h"
 
 /* One site while it is solved. */
 struct part {
     struct qvitp_site *site;
-    float *weight; /* [outputs][inputs], times the input's scale */
+    float *weight; /* [outputs][inputs], times the channels' scales */
+    float *offset; /* [outputs] the weights times the channels' shifts; NULL: 0 */
+    float *bias;   /* [outputs] the site's and the offset, corrected in the end */
+    uint8_t *codes;
     struct qvitp_product product;
     struct qvitp_piece piece;
+    struct qvitp_score score;
     qvit_result *result;
 };
 
@@ -24,25 +30,26 @@ struct group {
     struct qvitp_pool pool;
     size_t count, inputs;
     struct part *part;
-    float *equalizer; /* NULL: none; [inputs] */
+    struct qvitp_channels channels;
     struct qvitp_span span;
     struct qvitp_coder coder;
 };
 
-/* ---- the input's range ---- */
+/* ---- the input's channels and range ---- */
 
-static int may_equalize(const struct group *g)
+/* Whether the producer of the input can apply scales and shifts. */
+static int has_channels(const struct group *g)
 {
-    if (g->solving->recipe.equalize <= 0) return 0;
+    const struct qvitp_recipe *r = &g->solving->recipe;
     for (size_t i = 0; i < g->count; i++) {
         const struct qvitp_site *s = g->part[i].site;
         if (s->kind == QVIT_INPUT_IMAGE) return 0;
         if (s->kind != QVIT_INPUT_LAYER_NORM && s->producer == SIZE_MAX) return 0;
     }
-    return 1;
+    return r->equalize > 0 || r->center;
 }
 
-/* The range of channel c over all sites of the group, with 0 in it. */
+/* The range of channel c over all sites of the group. */
 static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
 {
     *lo = *hi = 0;
@@ -51,123 +58,190 @@ static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
         float low, high;
         qvitp_stats_range(&s->stats[qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT)], c, &low,
                           &high);
-        if (low < *lo) *lo = low;
-        if (high > *hi) *hi = high;
+        *lo = i ? fminf(*lo, low) : low;
+        *hi = i ? fmaxf(*hi, high) : high;
     }
 }
 
-static double channel_width(const struct group *g, size_t c)
+static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error *error)
 {
-    float lo, hi;
-    channel_range(g, c, &lo, &hi);
-    return (double)hi - (double)lo;
-}
-
-/* The divisor of every channel: (its range / the mean range)^strength, kept within 2^-6 and 2^6 so that
- * a channel that was quiet in calibration may still wake up. */
-static qvit_status set_equalizer(struct group *g, qvit_error *error)
-{
-    const double strength = g->solving->recipe.equalize, most = 64;
-    g->equalizer = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *g->equalizer);
-    if (!g->equalizer) return qvitp_no_memory(error);
-    double mean = 0;
-    for (size_t c = 0; c < g->inputs; c++) mean += channel_width(g, c) / (double)g->inputs;
-    for (size_t c = 0; c < g->inputs; c++) {
-        double width = channel_width(g, c), ratio = mean > 0 && width > 0 ? width / mean : 1;
-        g->equalizer[c] = (float)fmin(fmax(pow(ratio, strength), 1 / most), most);
+    struct qvitp_channels *c = &g->channels;
+    struct qvitp_recipe recipe = g->solving->recipe;
+    if (scheme != QVIT_SCHEME_ASYMMETRIC) recipe.center = 0; /* their 0 must stay 0 */
+    c->count = g->inputs;
+    c->lo = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->lo);
+    c->hi = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->hi);
+    if (!c->lo || !c->hi) return qvitp_no_memory(error);
+    for (size_t i = 0; i < g->inputs; i++) {
+        channel_range(g, i, &c->lo[i], &c->hi[i]);
+        if (recipe.center) continue;
+        c->lo[i] = fminf(c->lo[i], 0);
+        c->hi[i] = fmaxf(c->hi[i], 0);
     }
-    return QVIT_OK;
+    return qvitp_channels_choose(c, &recipe, &g->pool, error);
 }
 
 static void set_span(struct group *g)
 {
     const struct qvitp_recipe *recipe = &g->solving->recipe;
     const struct qvitp_site *first = g->part[0].site;
-    int image = first->kind == QVIT_INPUT_IMAGE;
-    g->span = (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
-                                  .bits = image ? 8 : recipe->input_bits,
-                                  .fixed = image};
-    if (image) g->span.hi = 255; /* so that the scale is 1 */
-    for (size_t i = 0; !image && !g->equalizer && i < g->count; i++) {
-        const struct qvitp_site *s = g->part[i].site;
-        qvitp_solve_range(recipe, &s->stats[qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT)],
-                          0, 0, g->inputs, &g->span.lo, &g->span.hi);
-    }
-    for (size_t c = 0; g->equalizer && c < g->inputs; c++) {
-        float lo, hi;
-        channel_range(g, c, &lo, &hi);
-        g->span.lo = fminf(g->span.lo, lo / g->equalizer[c]);
-        g->span.hi = fmaxf(g->span.hi, hi / g->equalizer[c]);
+    struct qvitp_channels *channels = &g->channels;
+    if (g->span.fixed) {
+        g->span.hi = 255; /* so that the scale of an image is 1 */
+    } else if (channels->count) {
+        for (size_t c = 0; c < channels->count; c++) {
+            g->span.lo = fminf(g->span.lo, qvitp_channel_apply(channels, c, channels->lo[c]));
+            g->span.hi = fmaxf(g->span.hi, qvitp_channel_apply(channels, c, channels->hi[c]));
+        }
+    } else {
+        for (size_t i = 0; i < g->count; i++) {
+            const struct qvitp_site *s = g->part[i].site;
+            enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
+            qvitp_solve_range(recipe, g->span.bits, s, stream, 0, 0, g->inputs, &g->span.lo,
+                              &g->span.hi);
+        }
     }
     if (g->span.lo == g->span.hi)
         qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "%s: the input was always 0", first->label);
     g->coder = qvitp_span_coder(&g->span, 1);
 }
 
+static qvit_status set_input(struct group *g, qvit_error *error)
+{
+    const struct qvitp_recipe *recipe = &g->solving->recipe;
+    const struct qvitp_site *first = g->part[0].site;
+    int image = first->kind == QVIT_INPUT_IMAGE;
+    g->span = (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
+                                  .bits = image ? 8 : recipe->input_bits,
+                                  .ratio_power = recipe->ratio_power,
+                                  .fixed = image};
+    if (has_channels(g)) QVITP_TRY(set_channels(g, g->span.scheme, error));
+    set_span(g);
+    if (!isfinite(g->span.lo) || !isfinite(g->span.hi))
+        return qvitp_fail(error, QVIT_ERR_VALUE, "the range of the scaled input is not finite");
+    return QVIT_OK;
+}
+
 /* ---- the weights ---- */
+
+/* What the producer takes off the channels comes back as a part of the bias. */
+static void set_bias(struct group *g, struct part *p)
+{
+    const struct qvitp_site *s = p->site;
+    for (size_t row = 0; row < s->outputs; row++) {
+        double shift = 0;
+        ptrdiff_t at = qvitp_tensor_row(&s->weight, row);
+        for (size_t c = 0; p->offset && c < s->inputs; c++)
+            shift += (double)qvitp_get_float(&s->weight, at, c) * (double)g->channels.shift[c];
+        double bias = s->bias.data ? (double)qvitp_get_float(&s->bias, 0, row) : 0;
+        if (p->offset) p->offset[row] = (float)shift;
+        p->bias[row] = (float)(bias + shift);
+    }
+}
 
 static qvit_status read_weight(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
+    const struct qvitp_channels *channels = &g->channels;
     p->weight = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *p->weight);
-    if (!p->weight) return qvitp_no_memory(error);
+    p->bias = qvitp_pool_alloc(&g->pool, s->outputs, sizeof *p->bias);
+    p->codes = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs);
+    if (channels->shift) p->offset = qvitp_pool_alloc(&g->pool, s->outputs, sizeof *p->offset);
+    if (!p->weight || !p->bias || !p->codes || (channels->shift && !p->offset))
+        return qvitp_no_memory(error);
     for (size_t row = 0; row < s->outputs; row++) {
         ptrdiff_t at = qvitp_tensor_row(&s->weight, row);
         for (size_t c = 0; c < s->inputs; c++) {
-            float scale = g->equalizer ? g->equalizer[c] : 1;
+            float scale = channels->scale ? channels->scale[c] : 1;
             p->weight[row * s->inputs + c] = qvitp_get_float(&s->weight, at, c) * scale;
         }
     }
+    set_bias(g, p);
     return QVIT_OK;
 }
 
-/* The scale of each row, or of all, that just holds its largest weight. */
+/* One scale a row, or one for each of the parts that the outputs are made of. */
 static qvit_status set_product(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_recipe *recipe = &g->solving->recipe;
     const struct qvitp_site *s = p->site;
     struct qvitp_product *product = &p->product;
+    size_t scales = recipe->layer_weights ? s->output_parts : s->outputs;
+    size_t block = s->outputs / scales * s->inputs;
+    float *base = qvitp_pool_alloc(&g->pool, scales, 2 * sizeof *base);
+    if (!base) return qvitp_no_memory(error);
     *product = (struct qvitp_product){.n = s->outputs,
                                       .k = s->inputs,
                                       .bits = recipe->weight_bits,
-                                      .per_column = !recipe->layer_weights,
+                                      .scales = scales,
+                                      .base = base,
+                                      .scale = base + scales,
                                       .pieces = 1,
                                       .piece = &p->piece};
-    size_t scales = product->per_column ? s->outputs : 1;
-    product->base = qvitp_pool_alloc(&g->pool, scales, 2 * sizeof *product->base);
-    if (!product->base) return qvitp_no_memory(error);
-    product->scale = product->base + scales;
-    for (size_t row = 0; row < s->outputs; row++) {
-        float *top = &product->base[product->per_column ? row : 0];
-        for (size_t c = 0; c < s->inputs; c++)
-            *top = fmaxf(*top, fabsf(p->weight[row * s->inputs + c]));
-    }
     for (size_t i = 0; i < scales; i++)
         product->scale[i] = product->base[i] =
-            qvitp_symmetric_scale((double)product->base[i], product->bits);
+            qvitp_weight_scale(recipe, block, p->weight + i * block);
     return QVIT_OK;
 }
 
 /* ---- the rows ---- */
 
-/* The kept rows' numbers of one part, in index order, divided by the equalizer if asked. */
-static float *gather(struct group *g, const struct qvitp_site *s, const size_t *order, size_t rows,
-                     enum qvitp_part part, int equalized)
+/* The kept rows that a site is solved with. */
+struct rows {
+    const struct qvitp_site *site;
+    size_t *order, count;
+    enum qvitp_part input; /* what is encoded */
+    int has_target, has_gradient;
+};
+
+static size_t choose(const struct rows *r, uint32_t parts)
 {
-    float *x = qvitp_pool_alloc(&g->pool, rows, s->inputs * sizeof *x);
-    for (size_t i = 0; x && i < rows; i++) {
-        const float *from = qvitp_sample_part(&s->rows, &s->rows.rows[order[i]], part);
-        for (size_t c = 0; c < s->inputs; c++)
-            x[i * s->inputs + c] = equalized && g->equalizer ? from[c] / g->equalizer[c] : from[c];
-    }
+    return qvitp_sample_order(&r->site->rows, parts, r->order);
+}
+
+/* The rows that have all that is needed; the gradient is needed by some metrics, and welcome if every
+ * row has it. */
+static qvit_status choose_rows(struct group *g, struct rows *r, qvit_error *error)
+{
+    const struct qvitp_solving *solving = g->solving;
+    const struct qvitp_site *s = r->site;
+    const struct qvitp_metric *metric = qvitp_recipe_metric(&solving->recipe, s->type, s->kind);
+    enum qvitp_stream stream = qvitp_solve_stream(solving, s, QVITP_STREAM_INPUT);
+    const uint32_t gradient = 1u << QVITP_PART_GRADIENT, target = 1u << QVITP_PART_TARGET;
+    r->input = stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
+    r->order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *r->order);
+    if (!r->order) return qvitp_no_memory(error);
+    uint32_t input = 1u << r->input, whole = input | 1u << QVITP_PART_INPUT;
+    r->has_target = choose(r, input | target) > 0;
+    if (r->has_target) whole = input | target;
+    size_t all = choose(r, whole), judged = choose(r, whole | gradient);
+    int must = metric && metric->gradient;
+    if (must && all && !judged)
+        return qvitp_fail(error, QVIT_ERR_STATE, "metric %s needs gradients, and none was observed",
+                          metric->name);
+    r->has_gradient = must || judged == all;
+    r->count = choose(r, r->has_gradient ? whole | gradient : whole);
+    if (!r->count && qvitp_recipe_needs_rows(&solving->recipe))
+        return qvitp_fail(error, QVIT_ERR_STATE, "no row was observed whole");
+    return QVIT_OK;
+}
+
+static float *gather(struct group *g, const struct rows *r, enum qvitp_part part)
+{
+    const struct qvitp_sample *rows = &r->site->rows;
+    size_t width = rows->width[part];
+    float *x = qvitp_pool_alloc(&g->pool, r->count, width * sizeof *x);
+    for (size_t i = 0; x && i < r->count; i++)
+        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[r->order[i]], part),
+               width * sizeof *x);
     return x;
 }
 
 /* The float weights as they are, for the target. */
 static float *plain_weight(struct group *g, const struct part *p)
 {
-    if (!g->equalizer) return p->weight;
     const struct qvitp_site *s = p->site;
+    if (!g->channels.scale) return p->weight;
     float *w = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *w);
     for (size_t row = 0; w && row < s->outputs; row++)
         for (size_t c = 0; c < s->inputs; c++)
@@ -176,37 +250,60 @@ static float *plain_weight(struct group *g, const struct part *p)
     return w;
 }
 
-static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
+/* What the product of codes should be: the observed target, or the float product of the plain rows;
+ * less what comes with the bias. */
+static qvit_status set_target(struct group *g, struct part *p, const struct rows *r, float **out,
+                              qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
-    enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
-    enum qvitp_part part =
-        stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
-    size_t *order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *order);
-    if (!order) return qvitp_no_memory(error);
-    size_t rows = qvitp_sample_order(&s->rows, 1u << QVITP_PART_INPUT | 1u << part, order);
-    if (!rows) return qvitp_fail(error, QVIT_ERR_STATE, "no row was observed whole");
-    float *target = qvitp_pool_alloc(&g->pool, rows, s->outputs * sizeof *target);
-    float *x = gather(g, s, order, rows, QVITP_PART_INPUT, 0), *w = plain_weight(g, p);
-    p->piece = (struct qvitp_piece){.m = rows,
-                                    .left = gather(g, s, order, rows, part, 1),
-                                    .right = p->weight,
-                                    .target = target};
-    if (!target || !x || !w || !p->piece.left) return qvitp_no_memory(error);
-    return qvitp_float_product(g->solving->engine, rows, s->outputs, s->inputs, x, w, 0, target,
-                               error);
+    float *target = r->has_target
+                        ? gather(g, r, QVITP_PART_TARGET)
+                        : qvitp_pool_alloc(&g->pool, r->count, s->outputs * sizeof *target);
+    if (!target) return qvitp_no_memory(error);
+    if (!r->has_target) {
+        float *x = gather(g, r, QVITP_PART_INPUT), *w = plain_weight(g, p);
+        if (!x || !w) return qvitp_no_memory(error);
+        QVITP_TRY(qvitp_float_product(g->solving->engine, r->count, s->outputs, s->inputs, x, w, 0,
+                                      target, error));
+    }
+    for (size_t i = 0; p->offset && i < r->count; i++)
+        for (size_t j = 0; j < s->outputs; j++) target[i * s->outputs + j] -= p->offset[j];
+    *out = target;
+    return QVIT_OK;
+}
+
+static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
+{
+    struct rows r = {.site = p->site};
+    p->piece.right = p->weight;
+    QVITP_TRY(choose_rows(g, &r, error));
+    if (!r.count) return QVIT_OK;
+    float *left = gather(g, &r, r.input), *target = NULL;
+    if (!left) return qvitp_no_memory(error);
+    for (size_t i = 0; i < r.count; i++)
+        for (size_t c = 0; g->channels.count && c < g->inputs; c++)
+            left[i * g->inputs + c] = qvitp_channel_apply(&g->channels, c, left[i * g->inputs + c]);
+    QVITP_TRY(set_target(g, p, &r, &target, error));
+    size_t *ends = qvitp_pool_alloc(&g->pool, r.count, sizeof *ends);
+    p->piece.m = r.count;
+    p->piece.left = left;
+    p->piece.target = target;
+    p->piece.sample_end = ends;
+    if (ends) p->piece.samples = qvitp_sample_ends(&p->site->rows, r.order, r.count, ends);
+    if (r.has_gradient) p->piece.gradient = gather(g, &r, QVITP_PART_GRADIENT);
+    return ends && (!r.has_gradient || p->piece.gradient) ? QVIT_OK : qvitp_no_memory(error);
 }
 
 static qvit_status search(struct group *g, qvit_error *error)
 {
+    const struct qvitp_site *first = g->part[0].site;
     struct qvitp_product *products = qvitp_pool_alloc(&g->pool, g->count, sizeof *products);
     if (!products) return qvitp_no_memory(error);
-    for (size_t i = 0; i < g->count; i++) {
-        QVITP_TRY(set_piece(g, &g->part[i], error));
-        products[i] = g->part[i].product;
-    }
+    for (size_t i = 0; i < g->count; i++) products[i] = g->part[i].product;
     struct qvitp_search s = {.engine = g->solving->engine,
                              .recipe = &g->solving->recipe,
+                             .metric =
+                                 qvitp_recipe_metric(&g->solving->recipe, first->type, first->kind),
                              .groups = 1,
                              .span = &g->span,
                              .coder = &g->coder,
@@ -214,7 +311,7 @@ static qvit_status search(struct group *g, qvit_error *error)
                              .product = products,
                              .progress = g->solving->progress,
                              .user = g->solving->user};
-    return qvitp_search_run(&s, error);
+    return s.metric ? qvitp_search_run(&s, error) : QVIT_OK;
 }
 
 /* ---- results ---- */
@@ -225,7 +322,7 @@ static qvit_status weight_quantizer(const struct part *p, qvit_result *r, qvit_e
     qvit_granularity_options rows = QVIT_GRANULARITY_OPTIONS_INIT;
     rows.rows = r->outputs;
     rows.cols = r->inputs;
-    rows.row_blocks = product->per_column ? r->outputs : 1;
+    rows.row_blocks = product->scales;
     qvit_granularity *granularity;
     QVITP_TRY(qvit_granularity_create(r->engine, &rows, &granularity, error));
     const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, rows.row_blocks,
@@ -241,38 +338,39 @@ static qvit_status weight_quantizer(const struct part *p, qvit_result *r, qvit_e
     return status;
 }
 
-static qvit_status weight_codes(const struct part *p, qvit_result *r, qvit_error *error)
+/* As they are stored: of up to 4 bits two to a byte. */
+static qvit_status store_codes(const struct part *p, qvit_result *r, qvit_error *error)
 {
     const size_t dims[2] = {r->outputs, r->inputs};
     r->code_dtype = p->product.bits <= 4 ? QVIT_DTYPE_S4 : QVIT_DTYPE_S8;
     r->codes = qvitp_engine_alloc(r->engine, qvit_tensor_bytes(r->code_dtype, 2, dims), 1);
     if (!r->codes) return qvitp_no_memory(error);
-    qvit_tensor weight, codes;
-    qvit_tensor_init(&weight, p->weight, QVIT_DTYPE_F32, 2, dims);
-    qvit_tensor_init(&codes, r->codes, r->code_dtype, 2, dims);
-    return qvit_quantizer_encode(r->second, &weight, &codes, error);
+    qvit_tensor stored;
+    qvit_tensor_init(&stored, r->codes, r->code_dtype, 2, dims);
+    for (size_t row = 0; row < r->outputs; row++)
+        for (size_t c = 0; c < r->inputs; c++)
+            qvitp_set_int(&stored, qvitp_tensor_row(&stored, row), c,
+                          (int8_t)p->codes[row * r->inputs + c]);
+    return QVIT_OK;
 }
 
 static qvit_status fill_result(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
+    const struct qvitp_channels *channels = &g->channels;
     qvit_result *r = p->result;
-    r->engine = g->solving->engine;
+    const size_t one = sizeof(float);
+    int ok = 1, biased = s->bias.data || p->offset || g->solving->recipe.correct;
     r->inputs = s->inputs;
     r->outputs = s->outputs;
-    int ok = 1;
-    r->input_scale =
-        qvitp_engine_copy(r->engine, g->equalizer, r->inputs, sizeof *g->equalizer, &ok);
-    if (s->bias.data) {
-        r->bias = qvitp_engine_alloc(r->engine, r->outputs, sizeof *r->bias);
-        for (size_t j = 0; r->bias && j < r->outputs; j++)
-            r->bias[j] = qvitp_get_float(&s->bias, 0, j);
-        ok = ok && r->bias;
-    }
+    r->score = p->score;
+    r->input_scale = qvitp_engine_copy(r->engine, channels->scale, r->inputs, one, &ok);
+    r->input_shift = qvitp_engine_copy(r->engine, channels->shift, r->inputs, one, &ok);
+    r->bias = qvitp_engine_copy(r->engine, biased ? p->bias : NULL, r->outputs, one, &ok);
     if (!ok) return qvitp_no_memory(error);
     QVITP_TRY(qvitp_solve_quantizer(r->engine, &g->span, &g->coder, 0, 0, &r->input, error));
     QVITP_TRY(weight_quantizer(p, r, error));
-    return weight_codes(p, r, error);
+    return store_codes(p, r, error);
 }
 
 static qvit_status check_observed(const struct group *g, qvit_error *error)
@@ -287,26 +385,52 @@ static qvit_status check_observed(const struct group *g, qvit_error *error)
     return QVIT_OK;
 }
 
+static qvit_status settle(struct group *g, struct part *p, qvit_error *error)
+{
+    const struct qvitp_settling s = {.engine = g->solving->engine,
+                                     .recipe = &g->solving->recipe,
+                                     .pool = &g->pool,
+                                     .product = &p->product,
+                                     .coder = &g->coder,
+                                     .offset = p->offset,
+                                     .codes = p->codes,
+                                     .bias = p->bias};
+    QVITP_TRY(qvitp_settle_linear(&s, &p->score, error));
+    p->result = qvitp_engine_alloc(g->solving->engine, 1, sizeof *p->result);
+    if (!p->result) return qvitp_no_memory(error);
+    p->result->engine = g->solving->engine;
+    return fill_result(g, p, error);
+}
+
+static int solved_before(const struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++)
+        if (!g->part[i].site->result) return 0;
+    return 1;
+}
+
+/* What was found before a cancel is settled too, where there is nothing older. */
 static qvit_status solve(struct group *g, qvit_error *error)
 {
     QVITP_TRY(check_observed(g, error));
-    if (may_equalize(g)) QVITP_TRY(set_equalizer(g, error));
-    set_span(g);
-    if (!isfinite(g->span.lo) || !isfinite(g->span.hi))
-        return qvitp_fail(error, QVIT_ERR_VALUE, "the equalised input's range is not finite");
+    QVITP_TRY(set_input(g, error));
     for (size_t i = 0; i < g->count; i++) {
         QVITP_TRY(read_weight(g, &g->part[i], error));
         QVITP_TRY(set_product(g, &g->part[i], error));
+        QVITP_TRY(set_piece(g, &g->part[i], error));
     }
-    if (g->solving->recipe.metric) QVITP_TRY(search(g, error));
-    for (size_t i = 0; i < g->count; i++) {
-        struct part *p = &g->part[i];
-        p->result = qvitp_engine_alloc(g->solving->engine, 1, sizeof *p->result);
-        if (!p->result) return qvitp_no_memory(error);
-        p->result->engine = g->solving->engine;
-        QVITP_TRY(fill_result(g, p, error));
-    }
-    return QVIT_OK;
+    qvit_status searched = search(g, error);
+    if (searched != QVIT_OK && (searched != QVIT_ERR_CANCELLED || solved_before(g)))
+        return searched;
+    for (size_t i = 0; i < g->count; i++) QVITP_TRY(settle(g, &g->part[i], error));
+    return searched;
+}
+
+static void keep_result(struct part *p)
+{
+    if (!p->result) return;
+    qvit_result_destroy(p->site->result);
+    p->site->result = p->result;
 }
 
 qvit_status qvitp_solve_linear(const struct qvitp_solving *solving, struct qvitp_site *const *sites,
@@ -320,10 +444,8 @@ qvit_status qvitp_solve_linear(const struct qvitp_solving *solving, struct qvitp
     for (size_t i = 0; g.part && i < count; i++) g.part[i].site = sites[i];
     qvit_status status = g.part ? solve(&g, error) : qvitp_no_memory(error);
     for (size_t i = 0; g.part && i < count; i++) {
-        qvit_result **kept = &sites[i]->result;
-        if (status == QVIT_OK) {
-            qvit_result_destroy(*kept);
-            *kept = g.part[i].result;
+        if (status == QVIT_OK || status == QVIT_ERR_CANCELLED) {
+            keep_result(&g.part[i]);
         } else {
             qvit_result_destroy(g.part[i].result);
         }

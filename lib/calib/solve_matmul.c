@@ -1,9 +1,11 @@
 /* solve_matmul.c - quantizers of the two operands of a matmul site. */
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "calib/result.h"
 #include "calib/search.h"
+#include "calib/settle.h"
 #include "calib/solve.h"
 #include "quant/quantizer.h"
 
@@ -11,6 +13,7 @@ struct solving {
     const struct qvitp_solving *common;
     struct qvitp_site *site;
     struct qvitp_pool pool;
+    const struct qvitp_metric *metric;
     enum qvitp_stream left_stream, right_stream;
     size_t groups; /* of left coders: one for each head, or one for all behind a softmax */
     struct qvitp_span *span;
@@ -39,7 +42,7 @@ static void set_spans(struct solving *s)
             (struct qvitp_span){.scheme = scheme, .bits = recipe->input_bits, .flags = flags};
     for (size_t h = 0; h < site->heads; h++) {
         struct qvitp_span *span = &s->span[s->groups > 1 ? h : 0];
-        qvitp_solve_range(recipe, stats, h, h, 1, &span->lo, &span->hi);
+        qvitp_solve_range(recipe, span->bits, site, s->left_stream, h, h, 1, &span->lo, &span->hi);
     }
     for (size_t g = 0; g < s->groups; g++) {
         struct qvitp_span *span = &s->span[g];
@@ -62,13 +65,14 @@ static qvit_status set_products(struct solving *s, qvit_error *error)
     if (!scales) return qvitp_no_memory(error);
     for (size_t h = 0; h < site->heads; h++) {
         float lo = 0, hi = 0;
-        qvitp_solve_range(recipe, &site->stats[s->right_stream], h, h, 1, &lo, &hi);
+        qvitp_solve_range(recipe, recipe->input_bits, site, s->right_stream, h, h, 1, &lo, &hi);
         struct qvitp_product *p = &s->product[h];
         *p = (struct qvitp_product){.n = site->outputs,
                                     .k = site->inputs,
                                     .group = s->groups > 1 ? h : 0,
                                     .by_k = !site->second_transposed,
                                     .bits = recipe->input_bits,
+                                    .scales = 1,
                                     .base = &scales[2 * h],
                                     .scale = &scales[2 * h + 1]};
         p->base[0] = p->scale[0] = qvitp_symmetric_scale((double)fmaxf(-lo, hi), p->bits);
@@ -81,13 +85,25 @@ static qvit_status set_products(struct solving *s, qvit_error *error)
 static float *gather(struct solving *s, const struct qvitp_sample *rows, const size_t *order,
                      size_t count, enum qvitp_part part)
 {
-    size_t k = s->site->inputs;
-    float *x = qvitp_pool_alloc(&s->pool, count, k * sizeof *x);
-    for (size_t i = 0; x && i < count; i++) {
-        const float *from = qvitp_sample_part(rows, &rows->rows[order[i]], part);
-        for (size_t c = 0; c < k; c++) x[i * k + c] = from[c];
-    }
+    size_t width = rows->width[part];
+    float *x = qvitp_pool_alloc(&s->pool, count, width * sizeof *x);
+    for (size_t i = 0; x && i < count; i++)
+        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[order[i]], part),
+               width * sizeof *x);
     return x;
+}
+
+/* The rows of one matrix that have all that is needed, and the gradient, if it is needed or every one
+ * has it. */
+static size_t choose_rows(const struct solving *s, const struct qvitp_sample *rows,
+                          enum qvitp_part left, size_t *order, int *has_gradient)
+{
+    const struct qvitp_metric *metric = s->metric;
+    uint32_t whole = 1u << QVITP_PART_INPUT | 1u << left;
+    size_t all = qvitp_sample_order(rows, whole, order);
+    size_t judged = qvitp_sample_order(rows, whole | 1u << QVITP_PART_GRADIENT, order);
+    *has_gradient = (metric && metric->gradient) || judged == all;
+    return *has_gradient ? judged : qvitp_sample_order(rows, whole, order);
 }
 
 /* One kept matrix as a piece; m stays 0 if none of its rows came whole. */
@@ -99,17 +115,23 @@ static qvit_status set_piece(struct solving *s, const struct qvitp_matrices *m, 
     const struct qvitp_sample *rows = &m->left[key->slot];
     enum qvitp_part left = (enum qvitp_part)(s->left_stream - QVITP_STREAM_INPUT);
     enum qvitp_part right = (enum qvitp_part)(s->right_stream - QVITP_STREAM_SECOND);
-    size_t *order = qvitp_pool_alloc(&s->pool, rows->count, sizeof *order);
+    size_t *order = qvitp_pool_alloc(&s->pool, rows->count, 2 * sizeof *order);
     if (!order) return qvitp_no_memory(error);
-    size_t count = qvitp_sample_order(rows, 1u << QVITP_PART_INPUT | 1u << left, order);
+    int has_gradient;
+    size_t count = choose_rows(s, rows, left, order, &has_gradient);
     if (!count) return QVIT_OK;
     float *target = qvitp_pool_alloc(&s->pool, count, site->outputs * sizeof *target);
     float *x = gather(s, rows, order, count, QVITP_PART_INPUT);
     *piece = (struct qvitp_piece){.m = count,
                                   .left = gather(s, rows, order, count, left),
                                   .right = qvitp_sample_part(&m->keys, key, right),
-                                  .target = target};
-    if (!target || !x || !piece->left) return qvitp_no_memory(error);
+                                  .target = target,
+                                  .sample_end = order + rows->count,
+                                  .samples = 1};
+    order[rows->count] = count;
+    if (has_gradient) piece->gradient = gather(s, rows, order, count, QVITP_PART_GRADIENT);
+    if (!target || !x || !piece->left || (has_gradient && !piece->gradient))
+        return qvitp_no_memory(error);
     return qvitp_float_product(s->common->engine, count, site->outputs, site->inputs, x,
                                qvitp_sample_part(&m->keys, key, QVITP_PART_INPUT),
                                !site->second_transposed, target, error);
@@ -128,15 +150,16 @@ static qvit_status set_pieces(struct solving *s, size_t head, qvit_error *error)
         QVITP_TRY(set_piece(s, m, order[i], &p->piece[p->pieces], error));
         if (p->piece[p->pieces].m) p->pieces++;
     }
-    if (p->pieces) return QVIT_OK;
-    return qvitp_fail(error, QVIT_ERR_STATE, "head %zu was never observed whole", head);
+    if (p->pieces || !s->metric) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_STATE, "head %zu was never observed whole%s", head,
+                      s->metric->gradient ? ", with the gradients that the metric needs" : "");
 }
 
 static qvit_status search(struct solving *s, qvit_error *error)
 {
-    for (size_t h = 0; h < s->site->heads; h++) QVITP_TRY(set_pieces(s, h, error));
     struct qvitp_search run = {.engine = s->common->engine,
                                .recipe = &s->common->recipe,
+                               .metric = s->metric,
                                .groups = s->groups,
                                .span = s->span,
                                .coder = s->coder,
@@ -144,7 +167,7 @@ static qvit_status search(struct solving *s, qvit_error *error)
                                .product = s->product,
                                .progress = s->common->progress,
                                .user = s->common->user};
-    return qvitp_search_run(&run, error);
+    return s->metric ? qvitp_search_run(&run, error) : QVIT_OK;
 }
 
 /* ---- result ---- */
@@ -175,8 +198,14 @@ static qvit_status solve(struct solving *s, qvit_result *r, qvit_error *error)
     if (!s->span || !s->coder || !s->product) return qvitp_no_memory(error);
     set_spans(s);
     QVITP_TRY(set_products(s, error));
-    if (s->common->recipe.metric) QVITP_TRY(search(s, error));
-    return fill_result(s, r, error);
+    for (size_t h = 0; h < s->site->heads; h++) QVITP_TRY(set_pieces(s, h, error));
+    qvit_status searched = search(s, error);
+    if (searched != QVIT_OK && (searched != QVIT_ERR_CANCELLED || s->site->result)) return searched;
+    for (size_t h = 0; h < s->site->heads; h++)
+        QVITP_TRY(qvitp_settle_score(s->common->engine, &s->product[h],
+                                     &s->coder[s->product[h].group], &r->score, error));
+    QVITP_TRY(fill_result(s, r, error));
+    return searched;
 }
 
 qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_site *site,
@@ -185,6 +214,7 @@ qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_
     struct solving s = {.common = common,
                         .site = site,
                         .pool = {common->engine, NULL},
+                        .metric = qvitp_recipe_metric(&common->recipe, site->type, site->kind),
                         .left_stream = qvitp_solve_stream(common, site, QVITP_STREAM_INPUT),
                         .right_stream = qvitp_solve_stream(common, site, QVITP_STREAM_SECOND),
                         .groups = site->kind == QVIT_INPUT_SOFTMAX ? 1 : site->heads};
@@ -193,11 +223,11 @@ qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_
     r->engine = common->engine;
     qvit_status status = solve(&s, r, error);
     qvitp_pool_free(&s.pool);
-    if (status != QVIT_OK) {
+    if (status != QVIT_OK && (status != QVIT_ERR_CANCELLED || site->result)) {
         qvit_result_destroy(r);
         return status;
     }
     qvit_result_destroy(site->result);
     site->result = r;
-    return QVIT_OK;
+    return status;
 }

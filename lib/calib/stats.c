@@ -2,6 +2,7 @@
 #include "calib/stats.h"
 
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/numerics.h"
@@ -112,4 +113,28 @@ float qvitp_stats_magnitude(const struct qvitp_stats *s, size_t group, double ke
     const uint64_t *negative = s->histogram + group * 2 * QVITP_BINS;
     const uint64_t *positive = negative + QVITP_BINS;
     return above(negative, positive, (1 - kept) * (total(negative) + total(positive)));
+}
+
+struct qvitp_moments qvitp_stats_moments(const struct qvitp_stats *s, size_t group)
+{
+    struct qvitp_moments m = {0, 0, 0};
+    double count = 0;
+    for (int side = 0; side < 2; side++)
+        for (size_t bin = 0; bin < QVITP_BINS; bin++) {
+            double values = (double)qvitp_stats_count(s, group, side, bin);
+            count += values;
+            m.mean += values * (double)(side ? -qvitp_stats_middle(bin) : qvitp_stats_middle(bin));
+        }
+    if (!(count > 0)) return m;
+    m.mean /= count;
+    for (int side = 0; side < 2; side++)
+        for (size_t bin = 0; bin < QVITP_BINS; bin++) {
+            double values = (double)qvitp_stats_count(s, group, side, bin) / count;
+            double middle = (double)qvitp_stats_middle(bin);
+            double d = (side ? -middle : middle) - m.mean;
+            m.deviation += values * fabs(d);
+            m.spread += values * d * d;
+        }
+    m.spread = sqrt(m.spread);
+    return m;
 }

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "calib/aciq.h"
 #include "qvit.h"
 
 /* Bins: 64 to an octave from 2^-24 to 2^16, for each sign; smaller values fall into the first bin of
@@ -40,6 +41,10 @@ void qvitp_stats_range(const struct qvitp_stats *stats, size_t channel, float *l
 void qvitp_stats_quantiles(const struct qvitp_stats *stats, size_t group, double kept, float *lo,
                            float *hi);
 float qvitp_stats_magnitude(const struct qvitp_stats *stats, size_t group, double kept);
+
+/* Mean, mean distance from it and standard deviation of a group, each bin's values taken as its middle:
+ * within 1/128 of the values that the bins can tell apart. */
+struct qvitp_moments qvitp_stats_moments(const struct qvitp_stats *stats, size_t group);
 
 /* The number of values in a bin, and the value in its middle. */
 static inline uint64_t qvitp_stats_count(const struct qvitp_stats *s, size_t group, int negative,

@@ -1,0 +1,155 @@
+/* settle.c - codes, bias and score, once all scales are chosen. */
+#include "calib/settle.h"
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/numerics.h"
+#include "calib/range.h"
+#include "op/encode.h"
+#include "plan/pack.h"
+
+/* A piece with memory of its own for its encoded form, and the product of its codes. */
+struct work {
+    struct qvitp_pool pool;
+    struct qvitp_piece piece;
+    struct qvitp_trial trial;
+    float *out; /* [m][n] */
+};
+
+static struct qvitp_coder right_coder(const struct qvitp_product *p)
+{
+    struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
+    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
+    return coder;
+}
+
+static qvit_status begin(struct work *w, const qvit_engine *engine, const struct qvitp_product *p,
+                         const struct qvitp_coder *coder, const struct qvitp_piece *piece,
+                         qvit_error *error)
+{
+    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
+    w->piece = *piece;
+    w->piece.codes = qvitp_pool_alloc(&w->pool, piece->m, p->k);
+    w->piece.panels = qvitp_pool_alloc(&w->pool, qvitp_packed_bytes(kernel, p->n, p->k), 1);
+    w->piece.sums = qvitp_pool_alloc(&w->pool, qvitp_vector_columns(kernel, p->n), sizeof(int32_t));
+    w->out = qvitp_pool_alloc(&w->pool, piece->m, p->n * sizeof *w->out);
+    if (!w->piece.codes || !w->piece.panels || !w->piece.sums || !w->out)
+        return qvitp_no_memory(error);
+    qvitp_encode_run(engine, coder, piece->m * p->k, piece->left, w->piece.codes);
+    w->trial = (struct qvitp_trial){
+        engine, p, &w->piece, coder, w->piece.codes, w->piece.panels, w->piece.sums, p->scale};
+    return QVIT_OK;
+}
+
+/* ---- linear ---- */
+
+static void nearest(const struct qvitp_settling *s)
+{
+    const struct qvitp_product *p = s->product;
+    struct qvitp_coder coder = right_coder(p);
+    size_t block = p->n / p->scales * p->k;
+    for (size_t i = 0; i < p->scales; i++) {
+        coder.scale = p->scale[i];
+        qvitp_encode_run(s->engine, &coder, block, p->piece->right + i * block,
+                         s->codes + i * block);
+    }
+}
+
+/* The mean error of every output is taken off the bias (Liu et al., arXiv 2106.14156, 3.4; Bias
+ * Compensation, arXiv 2404.01892), and off the outputs, so that they are scored as they will be. */
+static void correct_bias(const struct qvitp_settling *s, struct work *w)
+{
+    size_t m = w->piece.m, n = s->product->n;
+    for (size_t j = 0; j < n; j++) {
+        double error = 0;
+        for (size_t i = 0; i < m; i++)
+            error += (double)w->out[i * n + j] - (double)w->piece.target[i * n + j];
+        error /= (double)m;
+        s->bias[j] = (float)((double)s->bias[j] - error);
+        for (size_t i = 0; i < m; i++) w->out[i * n + j] -= (float)error;
+    }
+}
+
+/* Adds the part of the output that codes do not see to both sides. */
+static void add_offset(const struct qvitp_settling *s, struct work *w, float *target)
+{
+    size_t n = s->product->n;
+    for (size_t i = 0; i < w->piece.m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float offset = s->offset ? s->offset[j] : 0;
+            target[i * n + j] = w->piece.target[i * n + j] + offset;
+            w->out[i * n + j] += offset;
+        }
+}
+
+static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
+                                struct qvitp_score *score, qvit_error *error)
+{
+    size_t m = w->piece.m, n = s->product->n;
+    float *target = qvitp_pool_alloc(&w->pool, m, n * sizeof *target);
+    if (!target) return qvitp_no_memory(error);
+    add_offset(s, w, target);
+    struct qvitp_outputs o = {m, n, n, w->out, target, w->piece.gradient};
+    struct qvitp_coder right = right_coder(s->product);
+    qvitp_score_add(score, &o);
+    qvitp_score_codes(score, 0, s->coder, w->piece.codes, m * s->product->k);
+    qvitp_score_codes(score, 1, &right, s->codes, n * s->product->k);
+    score->samples = w->piece.samples;
+    return QVIT_OK;
+}
+
+static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,
+                               struct qvitp_score *score, qvit_error *error)
+{
+    const struct qvitp_product *p = s->product;
+    QVITP_TRY(begin(w, s->engine, p, s->coder, p->piece, error));
+    qvitp_trial_pack(s->engine, p, s->codes, w->piece.panels, w->piece.sums);
+    QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
+    if (s->recipe->correct) correct_bias(s, w);
+    return score_linear(s, w, score, error);
+}
+
+qvit_status qvitp_settle_linear(const struct qvitp_settling *s, struct qvitp_score *score,
+                                qvit_error *error)
+{
+    nearest(s);
+    if (!s->product->piece->m) return QVIT_OK;
+    struct work w = {.pool = {s->engine, NULL}};
+    qvit_status status = settle_rows(s, &w, score, error);
+    qvitp_pool_free(&w.pool);
+    return status;
+}
+
+/* ---- matmul ---- */
+
+static qvit_status score_piece(struct work *w, const qvit_engine *engine,
+                               const struct qvitp_product *p, const struct qvitp_coder *coder,
+                               const struct qvitp_piece *piece, struct qvitp_score *score,
+                               qvit_error *error)
+{
+    QVITP_TRY(begin(w, engine, p, coder, piece, error));
+    uint8_t *right = qvitp_pool_alloc(&w->pool, p->n, p->k);
+    if (!right) return qvitp_no_memory(error);
+    qvitp_trial_encode(engine, p, piece, p->scale, right, w->piece.panels, w->piece.sums);
+    QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
+    struct qvitp_outputs o = {piece->m, p->n, p->n, w->out, piece->target, piece->gradient};
+    struct qvitp_coder right_ends = right_coder(p);
+    qvitp_score_add(score, &o);
+    qvitp_score_codes(score, 0, coder, w->piece.codes, piece->m * p->k);
+    qvitp_score_codes(score, 1, &right_ends, right, p->n * p->k);
+    return QVIT_OK;
+}
+
+qvit_status qvitp_settle_score(const qvit_engine *engine, const struct qvitp_product *p,
+                               const struct qvitp_coder *coder, struct qvitp_score *score,
+                               qvit_error *error)
+{
+    for (size_t i = 0; i < p->pieces; i++) {
+        struct work w = {.pool = {engine, NULL}};
+        qvit_status status = score_piece(&w, engine, p, coder, &p->piece[i], score, error);
+        qvitp_pool_free(&w.pool);
+        if (status != QVIT_OK) return status;
+    }
+    if (p->pieces > score->samples) score->samples = p->pieces;
+    return QVIT_OK;
+}

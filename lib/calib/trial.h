@@ -1,0 +1,107 @@
+/*
+ * trial.h - one product of codes, computed the way it will run: what searches and reports measure.
+ *
+ * A product is a right operand (weights, or one head's K or V) with its scales, and the left operands
+ * that meet it, in pieces: the kept rows of a linear site are one piece, each kept matrix of a head is
+ * one. Left operands share a coder by group: all of a tied set, one head, or, for softmax, all heads.
+ */
+#ifndef QVITP_TRIAL_H
+#define QVITP_TRIAL_H
+
+#include "engine.h"
+#include "quant/scheme.h"
+
+struct qvitp_piece {
+    size_t m;
+    const float *left;     /* [m][k]: what is encoded */
+    const float *right;    /* what is encoded: as the product says */
+    const float *target;   /* [m][n] */
+    const float *gradient; /* [m][n], or NULL */
+    const size_t *sample_end;
+    size_t samples; /* rows [sample_end[i - 1], sample_end[i]) are of one sample */
+    /* Encoded with the present choice. */
+    uint8_t *codes;
+    void *panels;
+    int32_t *sums;
+};
+
+struct qvitp_product {
+    size_t n, k, group;  /* group: of its left operands */
+    int32_t by_k;        /* right is [k][n], else [n][k] */
+    int32_t bits;        /* of the right codes, symmetric, narrow at 8 */
+    size_t scales;       /* blocks of n / scales columns have one scale each; not 1: [n][k] only */
+    float *base, *scale; /* where the grid starts, and the choice; [scales] */
+    size_t pieces;
+    struct qvitp_piece *piece;
+};
+
+/* The scale of a column. */
+static inline size_t qvitp_product_block(const struct qvitp_product *p, size_t column)
+{
+    return column / (p->n / p->scales);
+}
+
+/* The largest sizes of some products, which one scratch fits. */
+struct qvitp_sizes {
+    size_t m, n, k;
+};
+struct qvitp_sizes qvitp_sizes_of(const struct qvitp_product *products, size_t count);
+
+/* Rows that are multiplied and then looked at while they are in the cache. */
+enum { QVITP_TRIAL_ROWS = 64 };
+
+/* Memory of one worker. */
+struct qvitp_scratch {
+    uint8_t *codes; /* a left operand's */
+    uint8_t *right; /* a right operand's codes, before packing */
+    void *panels;
+    int32_t *sums;
+    float *out;    /* [QVITP_TRIAL_ROWS][n] */
+    float *choice; /* scales of a right operand on trial */
+    float *scale, *scale2, *bias;
+    int32_t *init;
+    void *staged;
+    double *columns; /* [n][QVITP_METRIC_SUMS] */
+};
+/* Lays it out from `base` on; returns its bytes, also where base is NULL. */
+size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
+                           struct qvitp_scratch *s);
+
+/* Lays out the encoded forms of all pieces; `base` as above. */
+size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
+                          char *base);
+
+/* Codes of a right operand, into `codes`, and packed, with the sums of its columns. */
+void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                        const struct qvitp_piece *piece, const float *scale, uint8_t *codes,
+                        void *panels, int32_t *sums);
+void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
+                      const uint8_t *codes, void *panels, int32_t *sums);
+
+/* Coders and operands of one piece, whichever is on trial. */
+struct qvitp_trial {
+    const qvit_engine *engine;
+    const struct qvitp_product *product;
+    const struct qvitp_piece *piece;
+    const struct qvitp_coder *coder;
+    const uint8_t *codes;
+    const void *panels;
+    const int32_t *sums;
+    const float *scale; /* of the right operand */
+};
+
+/* Multiplies rows [first, first + rows), rows <= QVITP_TRIAL_ROWS, into scratch->out, dense. */
+void qvitp_trial_rows(const struct qvitp_trial *t, struct qvitp_scratch *s, size_t first,
+                      size_t rows);
+/* What all calls of the above need in the scratch; once for each trial. */
+void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s);
+
+/* All rows, on all workers, into out [m][n]. */
+qvit_status qvitp_trial_all(const struct qvitp_trial *t, float *out, qvit_error *error);
+
+/* out [m][n] = left [m][k] * right, in floats: the target of a search. */
+qvit_status qvitp_float_product(const qvit_engine *engine, size_t m, size_t n, size_t k,
+                                const float *left, const float *right, int by_k, float *out,
+                                qvit_error *error);
+
+#endif
