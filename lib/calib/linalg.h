@@ -5,6 +5,8 @@
  * order that depends on sizes alone, so that a result is the same for every thread count. What is
  * computed in double here is the same on every instruction set too; gram and cross go through the
  * library's float product, whose steps may be fused or not (kernels.h).
+ *
+ * linalg_gram.c holds what reads observed rows, linalg_cholesky.c the rest.
  */
 #ifndef QVITP_LINALG_H
 #define QVITP_LINALG_H
@@ -60,7 +62,7 @@ qvit_status qvitp_cholesky_solve(const qvit_engine *engine, size_t k, const doub
 /* c [m][n] += sign * a [m][depth] * b [depth][n], lda, ldb, ldc elements from row to row. One thread;
  * `panel` is scratch of QVITP_PANEL doubles. Each element of c is updated once for every 256 values of
  * depth, in rising order. */
-enum { QVITP_PANEL = 256 * 64 };
+enum { QVITP_PANEL = 256 * (64 + 2) };
 struct qvitp_update {
     size_t m, n, depth;
     const double *a, *b;
