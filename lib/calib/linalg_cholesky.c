@@ -118,9 +118,9 @@ static void update_rows(void *argument, size_t index, size_t worker)
 }
 
 /*
- * Factors the square on the diagonal. A pivot must stand out from the rounding of the sums that it is the
- * difference of, k 2^-53 of its element (Higham, Accuracy and Stability, theorem 10.3): what is below
- * is noise, and dividing by it would make noise of everything.
+ * Factors the square on the diagonal. A pivot must stand out from what rounding alone leaves of its
+ * element, k 2^-53 of it (Higham, Accuracy and Stability, theorem 10.3): dividing by less than that would
+ * spread noise.
  */
 static int factor_square(const struct factoring *f)
 {
