@@ -62,7 +62,7 @@ static struct qvitp_rounding make_job(size_t n, size_t k, int32_t bits, const do
             w[i * k + j] = test_normal();
             scale[i] = fmaxf(scale[i], fabsf(w[i * k + j]));
         }
-        scale[i] /= (float)highest(bits) + 0.5f;
+        scale[i] /= (float)highest(bits) + 0.45f; /* 0.5 would make ties of the largest weights */
     }
     return (struct qvitp_rounding){.n = n,
                                    .k = k,
@@ -207,20 +207,17 @@ static void codes_are_those_of_the_textbook(void)
         struct qvitp_rounding job = make_job(n, k, 2 + (int32_t)test_below(7), gram);
         job.by_diagonal = round & 1;
         int8_t *codes = guarded(n * k), *expected = guarded(n * k);
-        double *loss = doubles(n), ours = 0, theirs = 0;
+        double *loss = doubles(n);
         qvit_engine *e = engine_with(isa_variants[round % ISA_VARIANTS], NULL, NULL);
         MUST(qvitp_round_weights(e, &job, codes, loss, &why));
         textbook(&job, expected);
         check_range(&job, codes);
         check_loss(&job, codes, loss);
-        size_t differing = 0; /* rows: one tie that falls the other way changes what follows */
-        for (size_t i = 0; i < n; i++) {
-            differing += memcmp(codes + i * k, expected + i * k, k) != 0;
-            ours += loss_of(&job, i, codes), theirs += loss_of(&job, i, expected);
-        }
-        if (differing > n / 10 + 2) FAIL("%zu of %zu rows differ, k %zu", differing, n, k);
-        if (fabs(ours - theirs) > 0.02 * theirs && differing * 5 < n)
-            FAIL("loss %g, textbook %g", ours, theirs);
+        size_t differing = 0; /* rows: a tie that falls the other way changes what follows it */
+        for (size_t i = 0; i < n; i++) differing += memcmp(codes + i * k, expected + i * k, k) != 0;
+        if (differing > n / 50 + 1) FAIL("%zu of %zu rows differ, k %zu", differing, n, k);
+        double ours = loss_of_all(&job, codes), theirs = loss_of_all(&job, expected);
+        CHECK_NEAR(ours, theirs, (differing ? 0.5 : 1e-12) * theirs);
         release_to(mark);
     }
     release();
