@@ -7,7 +7,9 @@
 #include "base/error.h"
 
 /* What a recipe does not say: the grid of Base PTQ, and no search to use it. */
-#define DEFAULTS .percentile = 99.99, .low = 0.5, .high = 1.2, .candidates = 100, .rounds = 1
+#define DEFAULTS                                                                                   \
+    .percentile = 99.99, .low = 0.5, .high = 1.2, .candidates = 100, .rounds = 1, .damping = 0.01, \
+    .row_floor = 0.1
 
 static const struct qvitp_recipe recipes[] = {
     {DEFAULTS, .name = "minmax"},
@@ -131,6 +133,10 @@ static const struct setting {
     {"rounding", CHOICE, offsetof(struct qvitp_recipe, gptq), 0, 0, "gptq", "nearest"},
     {"bias", CHOICE, offsetof(struct qvitp_recipe, correct), 0, 0, "corrected", "as-is"},
     {"candidates", WHOLE, offsetof(struct qvitp_recipe, candidates), 1, 10000, NULL, NULL},
+    {"ridge", REAL, offsetof(struct qvitp_recipe, ridge), 0, 1000, NULL, NULL},
+    {"damping", REAL, offsetof(struct qvitp_recipe, damping), 0, 1000, NULL, NULL},
+    {"row-floor", REAL, offsetof(struct qvitp_recipe, row_floor), 0, 1, NULL, NULL},
+    {"passes", WHOLE, offsetof(struct qvitp_recipe, passes), 0, 100, NULL, NULL},
     {"refine", WHOLE, offsetof(struct qvitp_recipe, refine), 0, 100, NULL, NULL},
     {"rounds", WHOLE, offsetof(struct qvitp_recipe, rounds), 1, 20, NULL, NULL},
     {"equalize", REAL, offsetof(struct qvitp_recipe, equalize), 0, 1, NULL, NULL},

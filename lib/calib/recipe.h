@@ -22,8 +22,10 @@ struct qvitp_recipe {
     /* Channels: the strength of their scales, and whether they are centred. */
     double equalize;
     int32_t center;
-    /* Codes and biases. */
-    int32_t gptq, correct;
+    /* Codes and biases. ridge: how reluctantly weights make up for the rounding of their inputs, 0 not
+     * at all; damping and passes: see round.h; row_floor: see weights.h. */
+    int32_t gptq, correct, passes;
+    double ridge, damping, row_floor;
     int32_t weight_bits, input_bits;
 };
 

@@ -1,10 +1,13 @@
 /* settle.c - codes, bias and score, once all scales are chosen. */
 #include "calib/settle.h"
 
+#include <string.h>
+
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/numerics.h"
 #include "calib/range.h"
+#include "calib/weights.h"
 #include "op/encode.h"
 #include "plan/pack.h"
 
@@ -70,6 +73,14 @@ static void correct_bias(const struct qvitp_settling *s, struct work *w)
     }
 }
 
+/* Moves the outputs by what the bias was moved by. */
+static void shift_out(const struct qvitp_settling *s, struct work *w, const float *before)
+{
+    size_t n = s->product->n;
+    for (size_t i = 0; i < w->piece.m; i++)
+        for (size_t j = 0; j < n; j++) w->out[i * n + j] += s->bias[j] - before[j];
+}
+
 /* Adds the part of the output that codes do not see to both sides. */
 static void add_offset(const struct qvitp_settling *s, struct work *w, float *target)
 {
@@ -102,10 +113,15 @@ static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,
                                struct qvitp_score *score, qvit_error *error)
 {
     const struct qvitp_product *p = s->product;
+    float *found = qvitp_pool_alloc(&w->pool, p->n, sizeof *found);
+    if (!found) return qvitp_no_memory(error);
+    memcpy(found, s->bias, p->n * sizeof *found);
+    if (s->recipe->gptq) QVITP_TRY(qvitp_weights_fit(s, error));
     QVITP_TRY(begin(w, s->engine, p, s->coder, p->piece, error));
     qvitp_trial_pack(s->engine, p, s->codes, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
-    if (s->recipe->correct) correct_bias(s, w);
+    if (s->recipe->correct && !s->recipe->gptq) correct_bias(s, w);
+    else shift_out(s, w, found);
     return score_linear(s, w, score, error);
 }
 

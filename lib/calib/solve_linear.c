@@ -423,7 +423,7 @@ static qvit_status solve(struct group *g, qvit_error *error)
     if (searched != QVIT_OK && (searched != QVIT_ERR_CANCELLED || solved_before(g)))
         return searched;
     for (size_t i = 0; i < g->count; i++) QVITP_TRY(settle(g, &g->part[i], error));
-    return searched;
+    return searched == QVIT_OK ? QVIT_OK : qvitp_fail(error, searched, "cancelled");
 }
 
 static void keep_result(struct part *p)

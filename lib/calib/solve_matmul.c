@@ -205,7 +205,7 @@ static qvit_status solve(struct solving *s, qvit_result *r, qvit_error *error)
         QVITP_TRY(qvitp_settle_score(s->common->engine, &s->product[h],
                                      &s->coder[s->product[h].group], &r->score, error));
     QVITP_TRY(fill_result(s, r, error));
-    return searched;
+    return searched == QVIT_OK ? QVIT_OK : qvitp_fail(error, searched, "cancelled");
 }
 
 qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_site *site,

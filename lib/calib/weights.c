@@ -1,0 +1,222 @@
+/* weights.c - codes of weights that suit the inputs they will really meet. */
+#include "calib/weights.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/numerics.h"
+#include "calib/linalg.h"
+#include "calib/range.h"
+#include "calib/round.h"
+#include "op/encode.h"
+#include "sched/sched.h"
+
+/* ---- what a row counts ---- */
+
+static double row_energy(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t j = 0; j < n; j++) sum += (double)x[j] * (double)x[j];
+    return sum;
+}
+
+/* Scales weights to a mean of 1; all of them 0 become 1. */
+static void normalise(double *weight, size_t m)
+{
+    double mean = 0;
+    for (size_t i = 0; i < m; i++) mean += weight[i] / (double)m;
+    for (size_t i = 0; i < m; i++) weight[i] = mean > 0 ? weight[i] / mean : 1;
+}
+
+/*
+ * A row counts by the square of the loss's gradient at its output (algorithms: the Hessian of PTQ4ViT
+ * with one weight for each row), and a little by the inverse of its output's own energy. The first makes
+ * tokens count that the loss looks at; the second keeps rows in play that it does not, which the last
+ * block's patches are, and keeps tokens with outputs a hundred times larger than others', as ViTs
+ * have them, from counting alone.
+ */
+qvit_status qvitp_row_weights(const struct qvitp_settling *s, float *weight, qvit_error *error)
+{
+    const struct qvitp_piece *piece = s->product->piece;
+    size_t m = piece->m, n = s->product->n;
+    double *by_gradient = qvitp_pool_alloc(s->pool, m, 2 * sizeof *by_gradient);
+    if (!by_gradient) return qvitp_no_memory(error);
+    double *by_energy = by_gradient + m, mean = 0;
+    for (size_t i = 0; i < m; i++) mean += row_energy(piece->target + i * n, n) / (double)m;
+    for (size_t i = 0; i < m; i++) {
+        by_energy[i] = 1 / (row_energy(piece->target + i * n, n) + 1e-6 * mean + 1e-30);
+        by_gradient[i] = piece->gradient ? row_energy(piece->gradient + i * n, n) : 0;
+    }
+    normalise(by_energy, m);
+    normalise(by_gradient, m);
+    double floor = piece->gradient ? s->recipe->row_floor : 1;
+    for (size_t i = 0; i < m; i++)
+        weight[i] = (float)((1 - floor) * by_gradient[i] + floor * by_energy[i]);
+    return QVIT_OK;
+}
+
+/* ---- scales ---- */
+
+/* The scale of a row of weights whose rounding errors, each counted by the energy of its input, are least:
+ * on a geometric grid down from the one that holds the largest weight. */
+struct rescale {
+    const struct qvitp_settling *settling;
+    const float *weight;
+    const double *gram;
+    float *scale;
+};
+
+static double rounding_error(const float *w, size_t k, const double *gram, float scale, float lo,
+                             float hi)
+{
+    double error = 0;
+    for (size_t c = 0; c < k; c++) {
+        float t = w[c] / scale;
+        t = (t + QVITP_ROUND_MAGIC) - QVITP_ROUND_MAGIC;
+        t = t < lo ? lo : t > hi ? hi : t;
+        double d = (double)(t * scale - w[c]);
+        error += d * d * gram[c * k + c];
+    }
+    return error;
+}
+
+static void rescale_row(void *argument, size_t row, size_t worker)
+{
+    (void)worker;
+    const struct rescale *r = argument;
+    enum { STEPS = 56 };
+    const double ratio = 0.94;
+    const struct qvitp_product *p = r->settling->product;
+    const float *w = r->weight + row * p->k;
+    float lo, hi, most = 0;
+    qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, p->bits, qvitp_right_flags(p->bits), &lo, &hi);
+    for (size_t c = 0; c < p->k; c++) most = fmaxf(most, fabsf(w[c]));
+    double best = INFINITY, factor = 1;
+    r->scale[row] = qvitp_symmetric_scale((double)most, p->bits);
+    for (int i = 0; i < STEPS; i++, factor *= ratio) {
+        float scale = qvitp_symmetric_scale((double)most * factor, p->bits);
+        double error = rounding_error(w, p->k, r->gram, scale, lo, hi);
+        if (error < best) best = error, r->scale[row] = scale;
+    }
+}
+
+/* ---- the fit ---- */
+
+struct fit {
+    size_t m, n, k;
+    float *input, *error; /* [m][k] what the codes of the input mean; [m][n] target - W input */
+    float *weight;        /* [n][k] corrected */
+    float *row_weight, *mean_input, *mean_error;
+    double *gram, *cross;
+};
+
+static qvit_status reserve(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
+{
+    f->m = s->product->piece->m, f->n = s->product->n, f->k = s->product->k;
+    f->input = qvitp_pool_alloc(s->pool, f->m, f->k * sizeof *f->input);
+    f->error = qvitp_pool_alloc(s->pool, f->m, f->n * sizeof *f->error);
+    f->weight = qvitp_pool_alloc(s->pool, f->n, f->k * sizeof *f->weight);
+    f->row_weight = qvitp_pool_alloc(s->pool, f->m, sizeof *f->row_weight);
+    f->mean_input = qvitp_pool_alloc(s->pool, f->k, sizeof *f->mean_input);
+    f->mean_error = qvitp_pool_alloc(s->pool, f->n, sizeof *f->mean_error);
+    f->gram = qvitp_pool_alloc(s->pool, f->k, f->k * sizeof *f->gram);
+    f->cross = qvitp_pool_alloc(s->pool, f->n, f->k * sizeof *f->cross);
+    int ok = f->input && f->error && f->weight && f->row_weight && f->mean_input &&
+             f->mean_error && f->gram && f->cross;
+    return ok ? QVIT_OK : qvitp_no_memory(error);
+}
+
+/* The inputs as their codes mean them, and what the float weights leave of the target on them. */
+static qvit_status set_inputs(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
+{
+    const struct qvitp_piece *piece = s->product->piece;
+    uint8_t *codes = qvitp_pool_alloc(s->pool, f->m, f->k);
+    if (!codes) return qvitp_no_memory(error);
+    qvitp_encode_run(s->engine, s->coder, f->m * f->k, piece->left, codes);
+    int is_signed = s->coder->lo < 0;
+    float meaning[256];
+    for (int code = 0; code < 256; code++)
+        meaning[code] = qvitp_coder_decode(s->coder, is_signed && code > 127 ? code - 256 : code);
+    for (size_t i = 0; i < f->m * f->k; i++) f->input[i] = meaning[codes[i]];
+    QVITP_TRY(qvitp_float_product(s->engine, f->m, f->n, f->k, f->input, piece->right, 0, f->error,
+                                  error));
+    for (size_t i = 0; i < f->m * f->n; i++) f->error[i] = piece->target[i] - f->error[i];
+    return QVIT_OK;
+}
+
+static qvit_status set_moments(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
+{
+    QVITP_TRY(qvitp_row_weights(s, f->row_weight, error));
+    QVITP_TRY(qvitp_column_means(s->engine, f->m, f->k, f->input, f->row_weight, f->mean_input,
+                                 error));
+    QVITP_TRY(qvitp_column_means(s->engine, f->m, f->n, f->error, f->row_weight, f->mean_error,
+                                 error));
+    if (!s->recipe->correct) { /* the bias must stay: errors count as they are */
+        memset(f->mean_input, 0, f->k * sizeof *f->mean_input);
+        memset(f->mean_error, 0, f->n * sizeof *f->mean_error);
+    }
+    const struct qvitp_columns x = {f->k, f->input, f->mean_input};
+    const struct qvitp_columns e = {f->n, f->error, f->mean_error};
+    QVITP_TRY(qvitp_gram(s->engine, f->m, &x, f->row_weight, f->gram, error));
+    return qvitp_cross(s->engine, f->m, &e, &x, f->row_weight, f->cross, error);
+}
+
+static qvit_status set_scales(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
+{
+    struct rescale r = {s, f->weight, f->gram, s->product->scale};
+    if (s->product->scales != f->n) return QVIT_OK; /* shared scales stay as they were found */
+    return qvitp_parallel(&s->engine->executor, f->n, rescale_row, &r, error);
+}
+
+/* The best bias for the codes: with it the weighted mean of the errors is 0. */
+static void set_bias(const struct qvitp_settling *s, const struct fit *f, const float *scale)
+{
+    const struct qvitp_product *p = s->product;
+    for (size_t j = 0; j < f->n; j++) {
+        double moved = 0;
+        for (size_t c = 0; c < f->k; c++) {
+            double q = (double)scale[j] * (double)(int8_t)s->codes[j * f->k + c];
+            moved += (q - (double)p->piece->right[j * f->k + c]) * (double)f->mean_input[c];
+        }
+        s->bias[j] = (float)((double)s->bias[j] + (double)f->mean_error[j] - moved);
+    }
+}
+
+static qvit_status round_weights(const struct qvitp_settling *s, const struct fit *f,
+                                 qvit_error *error)
+{
+    float *scale = qvitp_pool_alloc(s->pool, f->n, sizeof *scale);
+    int8_t *codes = qvitp_pool_alloc(s->pool, f->n, f->k);
+    if (!scale || !codes) return qvitp_no_memory(error);
+    for (size_t j = 0; j < f->n; j++) scale[j] = s->product->scale[qvitp_product_block(s->product, j)];
+    const struct qvitp_rounding rounding = {.n = f->n,
+                                            .k = f->k,
+                                            .weight = f->weight,
+                                            .scale = scale,
+                                            .scale_stride = 1,
+                                            .bits = s->product->bits,
+                                            .gram = f->gram,
+                                            .damping = s->recipe->damping,
+                                            .by_diagonal = 1,
+                                            .passes = s->recipe->passes};
+    QVITP_TRY(qvitp_round_weights(s->engine, &rounding, codes, NULL, error));
+    memcpy(s->codes, codes, f->n * f->k);
+    if (s->recipe->correct) set_bias(s, f, scale);
+    return QVIT_OK;
+}
+
+qvit_status qvitp_weights_fit(const struct qvitp_settling *s, qvit_error *error)
+{
+    struct fit f = {0};
+    QVITP_TRY(reserve(s, &f, error));
+    QVITP_TRY(set_inputs(s, &f, error));
+    QVITP_TRY(set_moments(s, &f, error));
+    memcpy(f.weight, s->product->piece->right, f.n * f.k * sizeof *f.weight);
+    if (s->recipe->ridge > 0)
+        QVITP_TRY(qvitp_weight_correct(s->engine, f.n, f.k, f.weight, f.gram, f.cross,
+                                       s->recipe->ridge, f.weight, error));
+    QVITP_TRY(set_scales(s, &f, error));
+    return round_weights(s, &f, error);
+}
