@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "fail.h"
 
 typedef enum step_kind { KIND_NORM, KIND_LINEAR, KIND_ATTENTION } step_kind;
@@ -34,24 +35,6 @@ static const struct step_info *step_info(const network *net, size_t step)
 
 /* ---- memory ---- */
 
-/* Hands out aligned pieces of one block of memory; as long as it has none, it only adds them up. */
-struct arena {
-    unsigned char *memory;
-    size_t used;
-};
-
-static void *take(struct arena *arena, size_t bytes)
-{
-    void *piece = arena->memory ? arena->memory + arena->used : NULL;
-    arena->used += (bytes + QVIT_ALIGNMENT - 1) / QVIT_ALIGNMENT * QVIT_ALIGNMENT;
-    return piece;
-}
-
-static void *take_rows(struct arena *arena, qvit_dtype dtype, size_t rows, size_t cols)
-{
-    return take(arena, qvit_tensor_bytes(dtype, 2, (size_t[]){rows, cols}));
-}
-
 /* All blocks share the memory: their codes are of one size, though maybe of different types. */
 static void lay_out(network *net, struct arena *arena)
 {
@@ -59,20 +42,20 @@ static void lay_out(network *net, struct arena *arena)
     const network_step *block = network_block(net, 0);
     const size_t patches = net->batch * model->patches, tokens = net->batch * model->tokens;
     const size_t inputs = model->patch_embed.weight.dims[1];
-    net->pixels = take_rows(arena, QVIT_DTYPE_U8, patches, inputs);
+    net->pixels = arena_take_rows(arena, QVIT_DTYPE_U8, patches, inputs);
     if (net->patches == QVIT_DTYPE_F32)
-        net->patches_f32 = take_rows(arena, QVIT_DTYPE_F32, patches, inputs);
-    net->stream = take_rows(arena, QVIT_DTYPE_F32, tokens, model->width);
-    net->normed = take_rows(arena, block[STEP_NORM1].output, tokens, model->width);
-    net->qkv = take_rows(arena, block[STEP_QKV].output, tokens, PARTS * model->width);
-    net->context = take_rows(arena, block[STEP_ATTENTION].output, tokens, model->width);
-    net->hidden = take_rows(arena, block[STEP_FC1].output, tokens, model->hidden);
+        net->patches_f32 = arena_take_rows(arena, QVIT_DTYPE_F32, patches, inputs);
+    net->stream = arena_take_rows(arena, QVIT_DTYPE_F32, tokens, model->width);
+    net->normed = arena_take_rows(arena, block[STEP_NORM1].output, tokens, model->width);
+    net->qkv = arena_take_rows(arena, block[STEP_QKV].output, tokens, PARTS * model->width);
+    net->context = arena_take_rows(arena, block[STEP_ATTENTION].output, tokens, model->width);
+    net->hidden = arena_take_rows(arena, block[STEP_FC1].output, tokens, model->hidden);
     if (net->observed) {
         const size_t rows = tokens * model->heads;
-        net->scores = take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
-        net->probabilities = take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
+        net->scores = arena_take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
+        net->probabilities = arena_take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
     }
-    net->workspace = take(arena, net->workspace_size);
+    net->workspace = arena_take(arena, net->workspace_size);
 }
 
 /* Steps run one after the other, so the largest workspace serves them all. */
@@ -131,30 +114,22 @@ void network_close(network *net)
 
 /* ---- steps ---- */
 
-/* What all steps of one pass share. */
-struct pass {
-    const network *net;
-    size_t images;
-    const network_observer *observer;
-    qvit_error *error;
-};
-
-static qvit_status see(const struct pass *p, network_stage stage, size_t block,
+static qvit_status see(const network_pass *p, network_stage stage, size_t block,
                        const qvit_tensor *tensor)
 {
     if (!p->observer) return QVIT_OK;
     return p->observer->see(p->observer->user, stage, block, tensor, p->error);
 }
 
-static qvit_tensor token_rows(const struct pass *p, void *data, qvit_dtype dtype, size_t cols)
+qvit_tensor network_tokens(const network_pass *p, void *data, qvit_dtype dtype, size_t cols)
 {
     qvit_tensor rows;
     qvit_tensor_init(&rows, data, dtype, 3, (size_t[]){p->images, p->net->model->tokens, cols});
     return rows;
 }
 
-static qvit_status run_norm(const struct pass *p, const network_step *step,
-                            const qvit_tensor *input, const qvit_tensor *output)
+qvit_status network_run_norm(const network_pass *p, const network_step *step,
+                             const qvit_tensor *input, const qvit_tensor *output)
 {
     qvit_unary_args args = QVIT_UNARY_ARGS_INIT;
     args.input = input;
@@ -162,7 +137,7 @@ static qvit_status run_norm(const struct pass *p, const network_step *step,
     return qvit_layer_norm_run(step->plan, &args, p->error);
 }
 
-static qvit_status run_linear(const struct pass *p, const network_step *step,
+static qvit_status run_linear(const network_pass *p, const network_step *step,
                               const qvit_tensor *input, const qvit_tensor *residual,
                               const qvit_tensor *output)
 {
@@ -188,7 +163,7 @@ qvit_tensor network_heads(const qvit_tensor *qkv, size_t part, size_t heads)
 }
 
 /* Queries, keys and values stay where the qkv layer wrote them. */
-static qvit_status run_attention(const struct pass *p, size_t block, const qvit_tensor *qkv,
+static qvit_status run_attention(const network_pass *p, size_t block, const qvit_tensor *qkv,
                                  const qvit_tensor *context)
 {
     const network *net = p->net;
@@ -209,7 +184,7 @@ static qvit_status run_attention(const struct pass *p, size_t block, const qvit_
     args.value = &value;
     args.output = &output;
     args.scores = p->observer ? &scores : NULL;
-    args.probabilities = p->observer ? &probabilities : NULL;
+    args.probabilities = net->observed ? &probabilities : NULL;
     args.workspace = net->workspace;
     args.workspace_size = net->workspace_size;
     TRY(qvit_attention_run(network_block(net, block)[STEP_ATTENTION].plan, &args, p->error));
@@ -234,10 +209,11 @@ static void cut_patches(const vit_model *model, const uint8_t *images, size_t co
 
 /* The patches enter the stream behind each image's class token; their positions are added to them
  * as a residual that repeats (stride 0) for every image. */
-static qvit_status embed(const struct pass *p, const uint8_t *images)
+qvit_status network_embed(const network_pass *p, const uint8_t *images)
 {
     const network *net = p->net;
     const vit_model *model = net->model;
+    assert(p->images <= net->batch && (!p->observer || net->observed));
     const size_t inputs = model->patch_embed.weight.dims[1], width = model->width;
     const size_t in[] = {p->images, model->patches, inputs};
     const size_t out[] = {p->images, model->patches, width};
@@ -262,18 +238,18 @@ static qvit_status embed(const struct pass *p, const uint8_t *images)
 }
 
 /* x += proj(attention(qkv(norm1(x)))), where x is the stream. */
-static qvit_status attend(const struct pass *p, size_t block)
+qvit_status network_attend(const network_pass *p, size_t block)
 {
     const network *net = p->net;
     const network_step *step = network_block(net, block);
     const size_t width = net->model->width;
-    qvit_tensor x = token_rows(p, net->stream, QVIT_DTYPE_F32, width);
-    qvit_tensor normed = token_rows(p, net->normed, step[STEP_NORM1].output, width);
-    qvit_tensor qkv = token_rows(p, net->qkv, step[STEP_QKV].output, PARTS * width);
-    qvit_tensor context = token_rows(p, net->context, step[STEP_ATTENTION].output, width);
+    qvit_tensor x = network_tokens(p, net->stream, QVIT_DTYPE_F32, width);
+    qvit_tensor normed = network_tokens(p, net->normed, step[STEP_NORM1].output, width);
+    qvit_tensor qkv = network_tokens(p, net->qkv, step[STEP_QKV].output, PARTS * width);
+    qvit_tensor context = network_tokens(p, net->context, step[STEP_ATTENTION].output, width);
 
     TRY(see(p, STAGE_X, block, &x));
-    TRY(run_norm(p, &step[STEP_NORM1], &x, &normed));
+    TRY(network_run_norm(p, &step[STEP_NORM1], &x, &normed));
     TRY(see(p, STAGE_LN1, block, &normed));
     TRY(run_linear(p, &step[STEP_QKV], &normed, NULL, &qkv));
     TRY(see(p, STAGE_QKV, block, &qkv));
@@ -283,15 +259,15 @@ static qvit_status attend(const struct pass *p, size_t block)
 }
 
 /* x += fc2(gelu(fc1(norm2(x)))): GELU is a part of fc1's plan. */
-static qvit_status transform(const struct pass *p, size_t block)
+qvit_status network_transform(const network_pass *p, size_t block)
 {
     const network *net = p->net;
     const network_step *step = network_block(net, block);
-    qvit_tensor x = token_rows(p, net->stream, QVIT_DTYPE_F32, net->model->width);
-    qvit_tensor normed = token_rows(p, net->normed, step[STEP_NORM2].output, net->model->width);
-    qvit_tensor hidden = token_rows(p, net->hidden, step[STEP_FC1].output, net->model->hidden);
+    qvit_tensor x = network_tokens(p, net->stream, QVIT_DTYPE_F32, net->model->width);
+    qvit_tensor normed = network_tokens(p, net->normed, step[STEP_NORM2].output, net->model->width);
+    qvit_tensor hidden = network_tokens(p, net->hidden, step[STEP_FC1].output, net->model->hidden);
 
-    TRY(run_norm(p, &step[STEP_NORM2], &x, &normed));
+    TRY(network_run_norm(p, &step[STEP_NORM2], &x, &normed));
     TRY(see(p, STAGE_LN2, block, &normed));
     TRY(run_linear(p, &step[STEP_FC1], &normed, NULL, &hidden));
     TRY(see(p, STAGE_HIDDEN, block, &hidden));
@@ -300,7 +276,7 @@ static qvit_status transform(const struct pass *p, size_t block)
 }
 
 /* Only the class token is read in the end. */
-static qvit_status classify(const struct pass *p, float *logits)
+qvit_status network_classify(const network_pass *p, float *logits)
 {
     const network *net = p->net;
     const vit_model *model = net->model;
@@ -310,22 +286,24 @@ static qvit_status classify(const struct pass *p, float *logits)
     qvit_tensor_init(&features, net->normed, network_norm(net)->output, 2, first.dims);
     qvit_tensor_init(&output, logits, QVIT_DTYPE_F32, 2, (size_t[]){p->images, model->classes});
 
-    TRY(run_norm(p, network_norm(net), &first, &features));
+    TRY(network_run_norm(p, network_norm(net), &first, &features));
     TRY(see(p, STAGE_FEATURES, 0, &features));
     return run_linear(p, network_head(net), &features, NULL, &output);
+}
+
+qvit_status network_run_block(const network_pass *p, size_t block)
+{
+    TRY(network_attend(p, block));
+    return network_transform(p, block);
 }
 
 qvit_status network_forward(network *net, const uint8_t *images, size_t count, float *logits,
                             const network_observer *observer, qvit_error *error)
 {
-    assert(count <= net->batch && (!observer || net->observed));
-    const struct pass pass = {net, count, observer, error};
-    TRY(embed(&pass, images));
-    for (size_t block = 0; block < net->model->depth; block++) {
-        TRY(attend(&pass, block));
-        TRY(transform(&pass, block));
-    }
-    return classify(&pass, logits);
+    const network_pass pass = {net, count, observer, error};
+    TRY(network_embed(&pass, images));
+    for (size_t block = 0; block < net->model->depth; block++) TRY(network_run_block(&pass, block));
+    return network_classify(&pass, logits);
 }
 
 /* ---- for reports ---- */

@@ -118,6 +118,39 @@ qvit_status network_forward(network *net, const uint8_t *images, size_t count, f
 
 void network_close(network *net);
 
+/*
+ * The same pass in parts, for hosts that stop between them or run one again:
+ *
+ *     network_embed           pixels to net->stream
+ *     network_run_block       for each block; it reads net->stream and adds to it
+ *       network_attend          x += proj(attention(qkv(norm1(x))))
+ *       network_transform       x += fc2(gelu(fc1(norm2(x))))
+ *     network_classify        the class tokens of net->stream to logits
+ *
+ * What goes on is in net->stream alone, so a host may copy it, or set it, before any part. Until
+ * the next part runs, net->qkv and net->probabilities (of a network that is observed, with or
+ * without an observer) hold what attending left.
+ */
+typedef struct network_pass {
+    const network *net;
+    size_t images; /* at most net->batch */
+    const network_observer *observer;
+    qvit_error *error;
+} network_pass;
+
+qvit_status network_embed(const network_pass *p, const uint8_t *images);
+qvit_status network_attend(const network_pass *p, size_t block);
+qvit_status network_transform(const network_pass *p, size_t block);
+qvit_status network_run_block(const network_pass *p, size_t block);
+qvit_status network_classify(const network_pass *p, float *logits);
+
+/* One layer norm, whose output has the type of its step. */
+qvit_status network_run_norm(const network_pass *p, const network_step *step,
+                             const qvit_tensor *input, const qvit_tensor *output);
+
+/* The rows of all tokens of a pass: [images, tokens, cols]. */
+qvit_tensor network_tokens(const network_pass *p, void *data, qvit_dtype dtype, size_t cols);
+
 /* The heads of queries, keys or values in a qkv tensor: a view [n, t, heads, width of a head]. */
 enum { PART_Q, PART_K, PART_V, PARTS };
 qvit_tensor network_heads(const qvit_tensor *qkv, size_t part, size_t heads);
