@@ -81,7 +81,7 @@ static qvit_status factor_damped(const qvit_engine *engine, size_t k, const doub
                                  const size_t *order, double damping, double *factor,
                                  qvit_error *error)
 {
-    const double least = 1e-8, most = 10;
+    const double least = 1e-4, most = 10;
     double mean = mean_diagonal(k, gram), used = damping;
     for (; used <= fmax(most, damping); used = fmax(10 * used, least)) {
         int definite;

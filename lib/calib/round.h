@@ -49,7 +49,7 @@ struct qvitp_rounding {
 /*
  * Rounds: codes [n][k]; loss [n], or NULL, gets (w - q) H (w - q)^T without damping. Inputs that were
  * always 0 (gram's diagonal 0) have their weights rounded to nearest. Where the damped gram matrix is not
- * positive definite in floating point, damping is raised tenfold (from at least 1e-8) and tried again.
+ * positive definite in floating point, damping is raised tenfold (to at least 1e-4) and tried again.
  * Errors: NO_MEMORY, EXECUTOR, VALUE (the matrix holds NaN or is far from semidefinite).
  */
 qvit_status qvitp_round_weights(const qvit_engine *engine, const struct qvitp_rounding *rounding,
