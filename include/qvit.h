@@ -962,6 +962,14 @@ QVIT_API qvit_status qvit_calibrator_observe(qvit_calibrator *calibrator,
                                              const qvit_observation *observation, qvit_error *error);
 
 /*
+ * Forgets what a site was shown behind a quantized prefix - input_quantized, second_quantized and
+ * target - so that it may be shown again behind another one. What was seen of the float model stays.
+ * Errors: ARGUMENT.
+ */
+QVIT_API qvit_status qvit_calibrator_forget(qvit_calibrator *calibrator, size_t site,
+                                            qvit_error *error);
+
+/*
  * How to solve.
  *
  *   sites, site_count  which sites; NULL, 0: all. Sites tied by INPUT must be solved together

@@ -40,20 +40,15 @@ enum { QVITP_OUT_F32, QVITP_OUT_S32, QVITP_OUT_CODE };
 enum { QVITP_RESIDUAL_NONE, QVITP_RESIDUAL_F32, QVITP_RESIDUAL_U8, QVITP_RESIDUAL_S8 };
 
 struct qvitp_epilogue {
-    const int32_t
-        *init; /* the accumulators' first values: -zero_point * column sum; never NULL    */
-    const float
-        *scale; /* integer kernels only: never NULL unless the output is S32               */
-    const float
-        *scale2;       /* twin kernels only                                                       */
-    const float *bias; /* never NULL unless the output is S32                                     */
-    const float *mul;  /* NULL: t is stored as it is                                              */
-    const float
-        *mul_neg;     /* NULL, or the multiplier of negative t (twin GELU codes)                 */
-    const float *add; /* never NULL where mul is not                                             */
-    float lo, hi;     /* CODE: whole numbers, the lowest and the highest code                    */
-    float residual_scale,
-        residual_zero; /* residual codes                                           */
+    const int32_t *init;  /* the accumulators' first values: -zero_point * column sum; never NULL    */
+    const float *scale;   /* integer kernels only: never NULL unless the output is S32               */
+    const float *scale2;  /* twin kernels only                                                       */
+    const float *bias;    /* never NULL unless the output is S32                                     */
+    const float *mul;     /* NULL: t is stored as it is                                              */
+    const float *mul_neg; /* NULL, or the multiplier of negative t (twin GELU codes)                 */
+    const float *add;     /* never NULL where mul is not                                             */
+    float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
+    float residual_scale, residual_zero; /* residual codes                                           */
     int32_t out, residual, gelu;
 };
 
@@ -105,8 +100,8 @@ struct qvitp_gemm_kernel {
     const char *name;
     qvitp_gemm_fn *run;
     uint16_t mr, nr, kstep;
-    uint16_t a_form; /* QVITP_A_* */
-    uint16_t wide;   /* 1: takes many panels in a call, to finish one while it sums the next */
+    uint16_t a_form;         /* QVITP_A_* */
+    uint16_t wide;           /* 1: takes many panels in a call, to finish one while it sums the next */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
 
@@ -219,13 +214,10 @@ struct qvitp_named_encode {
 struct qvitp_kernels {
     const char *isa;
     uint64_t needs; /* QVIT_ISA_* bits, all of which the CPU and the operating system must offer */
-    const struct qvitp_gemm_kernel
-        *gemm_u8s8; /* plain operand                                      */
-    const struct qvitp_gemm_kernel
-        *gemm_t8s8; /* twin operand; same a_form, nr, kstep as gemm_u8s8  */
+    const struct qvitp_gemm_kernel *gemm_u8s8; /* plain operand                                      */
+    const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand; same a_form, nr, kstep as gemm_u8s8  */
     const struct qvitp_gemm_kernel *gemm_f32;
-    qvitp_stage_fn
-        *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
+    qvitp_stage_fn *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_encode *encode;

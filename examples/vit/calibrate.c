@@ -82,7 +82,9 @@ qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit
     TRY(float_model_create(model, engine, options->batch, true, &c->net, error));
     const backward_options back = {.draws = 1, .executor = options->executor};
     if (c->gradients) TRY(backward_create(&c->net, engine, &back, &c->backward, error));
-    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
+    qvit_calibrator_options limits = QVIT_CALIBRATOR_OPTIONS_INIT;
+    if (getenv("ROWS")) limits.max_rows = (size_t)atoi(getenv("ROWS")), limits.max_bytes = (uint64_t)4 << 30;
+    TRY(qvit_calibrator_create(engine, &limits, &c->calibrator, error));
     return add_sites(c, error);
 }
 
@@ -109,9 +111,9 @@ static qvit_status show(calibration *c, size_t site, const qvit_tensor *input,
 }
 
 /* [n, heads, t, head_dim], as the sites of products want it, of the queries, keys or values. */
-static qvit_tensor heads_first(const calibration *c, const qvit_tensor *qkv, size_t part)
+qvit_tensor calibration_heads(const qvit_tensor *qkv, size_t part, size_t heads)
 {
-    qvit_tensor view = network_heads(qkv, part, c->model->heads), turned = view;
+    qvit_tensor view = network_heads(qkv, part, heads), turned = view;
     turned.dims[1] = view.dims[2], turned.strides[1] = view.strides[2];
     turned.dims[2] = view.dims[1], turned.strides[2] = view.strides[1];
     return turned;
@@ -120,9 +122,9 @@ static qvit_tensor heads_first(const calibration *c, const qvit_tensor *qkv, siz
 /* The two products of attention see Q and K, and V; the probabilities come later. */
 static qvit_status show_qkv(calibration *c, size_t block, const qvit_tensor *qkv, qvit_error *error)
 {
-    qvit_tensor query = heads_first(c, qkv, PART_Q);
-    qvit_tensor key = heads_first(c, qkv, PART_K);
-    qvit_tensor value = heads_first(c, qkv, PART_V);
+    qvit_tensor query = calibration_heads(qkv, PART_Q, c->model->heads);
+    qvit_tensor key = calibration_heads(qkv, PART_K, c->model->heads);
+    qvit_tensor value = calibration_heads(qkv, PART_V, c->model->heads);
     TRY(show(c, site_in_block(block, SITE_QK), &query, &key, error));
     return show(c, site_in_block(block, SITE_PV), NULL, &value, error);
 }
@@ -215,10 +217,8 @@ static qvit_status fetch_results(const calibration *c, calibration_results *out,
     return QVIT_OK;
 }
 
-qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
-                              calibration_results *out, qvit_error *error)
+static qvit_solve_options options_of(const calibration_recipe *recipe)
 {
-    *out = (calibration_results){0};
     qvit_solve_options options = QVIT_SOLVE_OPTIONS_INIT;
     options.recipe = recipe->recipe;
     options.weight_bits = recipe->weight_bits;
@@ -226,10 +226,35 @@ qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
     options.settings = recipe->settings;
     options.setting_count = recipe->setting_count;
     options.progress = recipe->progress;
+    return options;
+}
+
+qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
+                              calibration_results *out, qvit_error *error)
+{
+    *out = (calibration_results){0};
+    const qvit_solve_options options = options_of(recipe);
     TRY(qvit_calibrator_solve(c->calibrator, &options, error));
     qvit_status status = fetch_results(c, out, error);
     if (status != QVIT_OK) calibration_results_close(out);
     return status;
+}
+
+qvit_status calibration_solve_sites(calibration *c, const calibration_recipe *recipe,
+                                    const size_t *sites, size_t count, qvit_error *error)
+{
+    qvit_solve_options options = options_of(recipe);
+    options.sites = sites;
+    options.site_count = count;
+    options.use_quantized = 1;
+    return qvit_calibrator_solve(c->calibrator, &options, error);
+}
+
+qvit_status calibration_forget_quantized(calibration *c, qvit_error *error)
+{
+    for (size_t i = 0; i < site_count(c->model); i++)
+        TRY(qvit_calibrator_forget(c->calibrator, i, error));
+    return QVIT_OK;
 }
 
 size_t calibration_results_weight_bytes(const calibration_results *results)

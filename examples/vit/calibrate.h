@@ -80,6 +80,14 @@ qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
 
 void calibration_end(calibration *c);
 
+/* Pieces of solving, for solve_in_order: some sites for inputs behind a quantized prefix; to forget
+ * what was shown behind another one; and queries, keys or values as sites want them, a view
+ * [n, heads, t, head_dim] of a qkv tensor. */
+qvit_status calibration_solve_sites(calibration *c, const calibration_recipe *recipe,
+                                    const size_t *sites, size_t count, qvit_error *error);
+qvit_status calibration_forget_quantized(calibration *c, qvit_error *error);
+qvit_tensor calibration_heads(const qvit_tensor *qkv, size_t part, size_t heads);
+
 /* Bytes that the weights take when stored. */
 size_t calibration_results_weight_bytes(const calibration_results *results);
 

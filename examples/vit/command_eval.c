@@ -10,6 +10,7 @@
 #include "eval.h"
 #include "eval_options.h"
 #include "fail.h"
+#include "in_order.h"
 #include "float_model.h"
 #include "progress.h"
 #include "quantized_model.h"
@@ -192,7 +193,12 @@ static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t numb
     const calibration_recipe recipe = {entry->recipe,     width->weight_bits, width->input_bits,
                                        o->settings.items, o->settings.count,  show_solving};
     calibration_results results;
-    TRY(calibration_solve(c, &recipe, &results, e->error));
+    if (!strcmp(entry->recipe, "best") && !getenv("PARALLEL"))
+        TRY(solve_in_order(c, e->calibration_engine, &recipe,
+                           dataset_image(&e->calib, o->calib_first), o->calib_n, &results,
+                           e->error));
+    else
+        TRY(calibration_solve(c, &recipe, &results, e->error));
     entry->weight_bytes = calibration_results_weight_bytes(&results);
     qvit_status status = quantized_model_create(&e->model, e->engine, &results, o->batch,
                                                 &e->quantized[number], e->error);

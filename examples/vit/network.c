@@ -55,7 +55,6 @@ static void lay_out(network *net, struct arena *arena)
         net->scores = arena_take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
         net->probabilities = arena_take_rows(arena, QVIT_DTYPE_F32, rows, model->tokens);
     }
-    net->workspace = arena_take(arena, net->workspace_size);
 }
 
 /* Steps run one after the other, so the largest workspace serves them all. */
@@ -92,14 +91,26 @@ qvit_status network_reserve(network *net, size_t batch, bool observed, qvit_erro
 {
     net->batch = batch;
     net->observed = observed;
-    net->workspace_size = workspace_size(net);
-    if (net->workspace_size == SIZE_MAX) return fail_memory(error); /* it does not fit a size_t */
     struct arena arena = {0};
     lay_out(net, &arena);
     net->memory = aligned_alloc(QVIT_ALIGNMENT, arena.used);
     if (!net->memory) return fail_memory(error);
     arena = (struct arena){.memory = net->memory};
     lay_out(net, &arena);
+    return network_reserve_workspace(net, error);
+}
+
+qvit_status network_reserve_workspace(network *net, qvit_error *error)
+{
+    const size_t size = workspace_size(net);
+    if (size <= net->workspace_size) return QVIT_OK;
+    if (size == SIZE_MAX) return fail_memory(error); /* it does not fit a size_t */
+    void *larger = aligned_alloc(QVIT_ALIGNMENT,
+                                 (size + QVIT_ALIGNMENT - 1) / QVIT_ALIGNMENT * QVIT_ALIGNMENT);
+    if (!larger) return fail_memory(error);
+    free(net->workspace);
+    net->workspace = larger;
+    net->workspace_size = size;
     return QVIT_OK;
 }
 
@@ -109,6 +120,7 @@ void network_close(network *net)
         qvit_plan_destroy(net->steps[i].plan);
     free(net->steps);
     free(net->memory);
+    free(net->workspace);
     *net = (network){0};
 }
 
@@ -137,9 +149,9 @@ qvit_status network_run_norm(const network_pass *p, const network_step *step,
     return qvit_layer_norm_run(step->plan, &args, p->error);
 }
 
-static qvit_status run_linear(const network_pass *p, const network_step *step,
-                              const qvit_tensor *input, const qvit_tensor *residual,
-                              const qvit_tensor *output)
+qvit_status network_run_linear(const network_pass *p, const network_step *step,
+                               const qvit_tensor *input, const qvit_tensor *residual,
+                               const qvit_tensor *output)
 {
     qvit_linear_args args = QVIT_LINEAR_ARGS_INIT;
     args.input = input;
@@ -163,8 +175,8 @@ qvit_tensor network_heads(const qvit_tensor *qkv, size_t part, size_t heads)
 }
 
 /* Queries, keys and values stay where the qkv layer wrote them. */
-static qvit_status run_attention(const network_pass *p, size_t block, const qvit_tensor *qkv,
-                                 const qvit_tensor *context)
+qvit_status network_run_attention(const network_pass *p, size_t block, const qvit_tensor *qkv,
+                                  const qvit_tensor *context)
 {
     const network *net = p->net;
     const vit_model *model = net->model;
@@ -234,7 +246,7 @@ qvit_status network_embed(const network_pass *p, const uint8_t *images)
     }
     for (size_t i = 0; i < p->images; i++)
         memcpy(net->stream + i * model->tokens * width, model->first.data, width * sizeof(float));
-    return run_linear(p, network_patch_embed(net), &patches, &positions, &rows);
+    return network_run_linear(p, network_patch_embed(net), &patches, &positions, &rows);
 }
 
 /* x += proj(attention(qkv(norm1(x)))), where x is the stream. */
@@ -251,11 +263,11 @@ qvit_status network_attend(const network_pass *p, size_t block)
     TRY(see(p, STAGE_X, block, &x));
     TRY(network_run_norm(p, &step[STEP_NORM1], &x, &normed));
     TRY(see(p, STAGE_LN1, block, &normed));
-    TRY(run_linear(p, &step[STEP_QKV], &normed, NULL, &qkv));
+    TRY(network_run_linear(p, &step[STEP_QKV], &normed, NULL, &qkv));
     TRY(see(p, STAGE_QKV, block, &qkv));
-    TRY(run_attention(p, block, &qkv, &context));
+    TRY(network_run_attention(p, block, &qkv, &context));
     TRY(see(p, STAGE_CONTEXT, block, &context));
-    return run_linear(p, &step[STEP_PROJ], &context, &x, &x);
+    return network_run_linear(p, &step[STEP_PROJ], &context, &x, &x);
 }
 
 /* x += fc2(gelu(fc1(norm2(x)))): GELU is a part of fc1's plan. */
@@ -269,9 +281,9 @@ qvit_status network_transform(const network_pass *p, size_t block)
 
     TRY(network_run_norm(p, &step[STEP_NORM2], &x, &normed));
     TRY(see(p, STAGE_LN2, block, &normed));
-    TRY(run_linear(p, &step[STEP_FC1], &normed, NULL, &hidden));
+    TRY(network_run_linear(p, &step[STEP_FC1], &normed, NULL, &hidden));
     TRY(see(p, STAGE_HIDDEN, block, &hidden));
-    TRY(run_linear(p, &step[STEP_FC2], &hidden, &x, &x));
+    TRY(network_run_linear(p, &step[STEP_FC2], &hidden, &x, &x));
     return see(p, STAGE_Y, block, &x);
 }
 
@@ -288,7 +300,7 @@ qvit_status network_classify(const network_pass *p, float *logits)
 
     TRY(network_run_norm(p, network_norm(net), &first, &features));
     TRY(see(p, STAGE_FEATURES, 0, &features));
-    return run_linear(p, network_head(net), &features, NULL, &output);
+    return network_run_linear(p, network_head(net), &features, NULL, &output);
 }
 
 qvit_status network_run_block(const network_pass *p, size_t block)

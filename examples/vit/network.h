@@ -48,7 +48,7 @@ typedef struct network {
     size_t step_count;
     bool observed; /* whether passes can be observed */
 
-    void *memory; /* holds all that follows, for `batch` images */
+    void *memory; /* holds all that follows but the workspace, for `batch` images */
     uint8_t *pixels;
     void *normed, *qkv, *context, *hidden;
     float *patches_f32, *stream;   /* stream: what every block reads and adds to */
@@ -106,6 +106,9 @@ qvit_status network_begin(network *net, const vit_model *model, qvit_error *erro
 /* After the plans are made: memory for up to `batch` images at once, and for observing if asked. */
 qvit_status network_reserve(network *net, size_t batch, bool observed, qvit_error *error);
 
+/* Again, where plans are made later: a workspace for those that there are. */
+qvit_status network_reserve_workspace(network *net, qvit_error *error);
+
 /*
  * images: count * image * image pixels of red, green, blue; count <= batch
  * logits: [count, classes]
@@ -144,9 +147,14 @@ qvit_status network_transform(const network_pass *p, size_t block);
 qvit_status network_run_block(const network_pass *p, size_t block);
 qvit_status network_classify(const network_pass *p, float *logits);
 
-/* One layer norm, whose output has the type of its step. */
+/* Single steps; the output's type is that of the step. residual may be NULL. */
 qvit_status network_run_norm(const network_pass *p, const network_step *step,
                              const qvit_tensor *input, const qvit_tensor *output);
+qvit_status network_run_linear(const network_pass *p, const network_step *step,
+                               const qvit_tensor *input, const qvit_tensor *residual,
+                               const qvit_tensor *output);
+qvit_status network_run_attention(const network_pass *p, size_t block, const qvit_tensor *qkv,
+                                  const qvit_tensor *context);
 
 /* The rows of all tokens of a pass: [images, tokens, cols]. */
 qvit_tensor network_tokens(const network_pass *p, void *data, qvit_dtype dtype, size_t cols);

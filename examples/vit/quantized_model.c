@@ -125,15 +125,18 @@ static qvit_status create_norm(const struct builder *b, const vit_norm *norm,
     return qvit_layer_norm_create(b->engine, &options, &out->plan, b->error);
 }
 
-/* A layer with the codes and the bias that its site found; residual: it adds to the stream. */
+/* A layer with the codes and the bias that its site found; residual: it adds to the stream. An output
+ * of floats is as it is, without what a consumer of its codes would ask for. */
 static qvit_status create_linear(const struct builder *b, const qvit_result *result,
                                  qvit_activation activation, bool residual, qvit_port output,
                                  network_step *out)
 {
-    qvit_tensor codes, bias, scale, shift;
+    qvit_tensor codes, bias, scale = {0}, shift = {0};
     TRY(qvit_result_tensor(result, QVIT_RESULT_WEIGHT_CODES, &codes, b->error));
     TRY(qvit_result_tensor(result, QVIT_RESULT_BIAS, &bias, b->error));
-    TRY(read_pair(b, result, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
+    if (output.quantizer)
+        TRY(read_pair(b, result, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale,
+                      &shift));
     qvit_linear_options options = QVIT_LINEAR_OPTIONS_INIT;
     options.input = input_of(result);
     options.weight.dtype = codes.dtype;
@@ -159,17 +162,19 @@ static qvit_status create_qkv(const struct builder *b, size_t block, network_ste
     return status;
 }
 
-static qvit_status create_attention(const struct builder *b, size_t block, network_step *out)
+static qvit_status create_attention(const struct builder *b, size_t block, qvit_port output,
+                                    network_step *out)
 {
     const qvit_result *qk = block_result(b, block, SITE_QK), *pv = block_result(b, block, SITE_PV);
-    qvit_tensor scale, shift;
-    TRY(read_pair(b, pv, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
+    qvit_tensor scale = {0}, shift = {0};
+    if (output.quantizer)
+        TRY(read_pair(b, pv, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
     qvit_attention_options options = QVIT_ATTENTION_OPTIONS_INIT;
     options.query = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_INPUT));
     options.key = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_SECOND));
     options.probability = codes_of(qvit_result_quantizer(pv, QVIT_RESULT_INPUT));
     options.value = codes_of(qvit_result_quantizer(pv, QVIT_RESULT_SECOND));
-    options.output = input_of(block_result(b, block, SITE_PROJ));
+    options.output = output;
     options.heads = b->model->heads;
     options.head_dim = b->model->head_dim;
     options.output_scale = optional(&scale);
@@ -178,7 +183,9 @@ static qvit_status create_attention(const struct builder *b, size_t block, netwo
     return qvit_attention_create(b->engine, &options, &out->plan, b->error);
 }
 
-static qvit_status create_block(const struct builder *b, size_t block, network_step *step)
+/* One step of a block. floats: of those that write codes, with floats instead. */
+static qvit_status create_step(const struct builder *b, size_t block, size_t step, bool floats,
+                               network_step *out)
 {
     const qvit_activation none = QVIT_ACTIVATION_NONE, gelu = QVIT_ACTIVATION_GELU;
     const vit_block *weights = &b->model->blocks[block];
@@ -186,27 +193,42 @@ static qvit_status create_block(const struct builder *b, size_t block, network_s
     const qvit_result *proj = block_result(b, block, SITE_PROJ);
     const qvit_result *fc1 = block_result(b, block, SITE_FC1);
     const qvit_result *fc2 = block_result(b, block, SITE_FC2);
-    TRY(create_norm(b, &weights->norm1, qkv, &step[STEP_NORM1]));
-    TRY(create_qkv(b, block, &step[STEP_QKV]));
-    TRY(create_attention(b, block, &step[STEP_ATTENTION]));
-    TRY(create_linear(b, proj, none, true, f32, &step[STEP_PROJ]));
-    TRY(create_norm(b, &weights->norm2, fc1, &step[STEP_NORM2]));
-    TRY(create_linear(b, fc1, gelu, false, input_of(fc2), &step[STEP_FC1]));
-    return create_linear(b, fc2, none, true, f32, &step[STEP_FC2]);
+    switch (step) {
+    case STEP_NORM1:
+        return create_norm(b, &weights->norm1, qkv, out);
+    case STEP_QKV:
+        return floats ? create_linear(b, qkv, none, false, f32, out) : create_qkv(b, block, out);
+    case STEP_ATTENTION:
+        return create_attention(b, block, floats ? f32 : input_of(proj), out);
+    case STEP_PROJ:
+        return create_linear(b, proj, none, true, f32, out);
+    case STEP_NORM2:
+        return create_norm(b, &weights->norm2, fc1, out);
+    case STEP_FC1:
+        return create_linear(b, fc1, gelu, false, floats ? f32 : input_of(fc2), out);
+    default:
+        return create_linear(b, fc2, none, true, f32, out);
+    }
+}
+
+static qvit_status create_embedding(const struct builder *b, network *net)
+{
+    const qvit_result *patch_embed = b->results->site[SITE_PATCH_EMBED];
+    net->patches = input_of(patch_embed).dtype;
+    /* the patch embedding's residual is the positions */
+    return create_linear(b, patch_embed, QVIT_ACTIVATION_NONE, true, f32, network_patch_embed(net));
 }
 
 static qvit_status create_steps(const struct builder *b, network *net)
 {
     const vit_model *model = b->model;
-    const qvit_result *patch_embed = b->results->site[SITE_PATCH_EMBED];
     const qvit_result *head = b->results->site[site_head(model)];
-    const qvit_activation none = QVIT_ACTIVATION_NONE;
-    net->patches = input_of(patch_embed).dtype;
-    /* the patch embedding's residual is the positions */
-    TRY(create_linear(b, patch_embed, none, true, f32, network_patch_embed(net)));
-    for (size_t i = 0; i < model->depth; i++) TRY(create_block(b, i, network_block(net, i)));
+    TRY(create_embedding(b, net));
+    for (size_t i = 0; i < model->depth; i++)
+        for (size_t step = 0; step < STEPS_PER_BLOCK; step++)
+            TRY(create_step(b, i, step, false, &network_block(net, i)[step]));
     TRY(create_norm(b, &model->norm, head, network_norm(net)));
-    return create_linear(b, head, none, false, f32, network_head(net));
+    return create_linear(b, head, QVIT_ACTIVATION_NONE, false, f32, network_head(net));
 }
 
 qvit_status quantized_model_create(const vit_model *model, const qvit_engine *engine,
@@ -219,4 +241,25 @@ qvit_status quantized_model_create(const vit_model *model, const qvit_engine *en
     if (status == QVIT_OK) status = network_reserve(out, batch, false, error);
     if (status != QVIT_OK) network_close(out);
     return status;
+}
+
+qvit_status quantized_model_embedding(network *net, const qvit_engine *engine,
+                                      const calibration_results *results, qvit_error *error)
+{
+    const struct builder builder = {net->model, engine, results, error};
+    qvit_plan_destroy(network_patch_embed(net)->plan);
+    TRY(create_embedding(&builder, net));
+    return network_reserve_workspace(net, error);
+}
+
+qvit_status quantized_model_step(network *net, const qvit_engine *engine,
+                                 const calibration_results *results, size_t block, size_t step,
+                                 bool floats, qvit_error *error)
+{
+    const struct builder builder = {net->model, engine, results, error};
+    network_step *out = &network_block(net, block)[step];
+    qvit_plan_destroy(out->plan);
+    out->plan = NULL;
+    TRY(create_step(&builder, block, step, floats, out));
+    return network_reserve_workspace(net, error);
 }

@@ -20,4 +20,15 @@ qvit_status quantized_model_create(const vit_model *model, const qvit_engine *en
                                    const calibration_results *results, size_t batch, network *out,
                                    qvit_error *error);
 
+/*
+ * The same plan by plan, for a host that solves one site after the other: each makes, or makes again,
+ * one step of a network that was begun with network_begin. floats: a step that writes codes writes
+ * floats instead, so that the site which reads them need not be solved yet.
+ */
+qvit_status quantized_model_embedding(network *net, const qvit_engine *engine,
+                                      const calibration_results *results, qvit_error *error);
+qvit_status quantized_model_step(network *net, const qvit_engine *engine,
+                                 const calibration_results *results, size_t block, size_t step,
+                                 bool floats, qvit_error *error);
+
 #endif

@@ -228,6 +228,14 @@ qvit_status qvit_calibrator_observe(qvit_calibrator *c, const qvit_observation *
     return qvitp_ok(error);
 }
 
+qvit_status qvit_calibrator_forget(qvit_calibrator *c, size_t site, qvit_error *error)
+{
+    if (!c) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "calibrator is NULL");
+    if (site >= c->count) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "there is no site %zu", site);
+    qvitp_site_forget(c->sites[site], c->engine);
+    return qvitp_ok(error);
+}
+
 /* ---- solving ---- */
 
 /* Progress of the whole from progress inside one set. */

@@ -59,7 +59,7 @@ static const struct qvitp_recipe recipes[] = {
      .inverse_grid = 1,
      .symmetric_input = 1},
     {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .symmetric_input = 1, .correct = 1},
-    {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 0.5, .center = 1, .correct = 1},
+    {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 0.5, .gptq = 1, .correct = 1, .passes = 2},
 };
 enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 

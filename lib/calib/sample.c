@@ -179,3 +179,8 @@ size_t qvitp_sample_ends(const struct qvitp_sample *s, const size_t *order, size
             ends[samples++] = i + 1;
     return samples;
 }
+
+void qvitp_sample_forget(struct qvitp_sample *s, uint32_t parts)
+{
+    for (size_t i = 0; i < s->count; i++) s->rows[i].parts &= ~parts;
+}

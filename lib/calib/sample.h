@@ -65,6 +65,9 @@ int qvitp_sample_has(const struct qvitp_sample *sample, const struct qvitp_key *
  * large for that. The caller marks the part and writes its numbers. */
 struct qvitp_sample_row *qvitp_sample_put(struct qvitp_sample *sample, const struct qvitp_key *key);
 
+/* Takes these parts off all rows. */
+void qvitp_sample_forget(struct qvitp_sample *sample, uint32_t parts);
+
 /* Numbers of the rows that have all parts of the mask, in the order of (sample, row), into `order`
  * ([count]); returns how many. */
 size_t qvitp_sample_order(const struct qvitp_sample *sample, uint32_t parts, size_t *order);

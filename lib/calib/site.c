@@ -437,6 +437,22 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
     return QVIT_OK;
 }
 
+void qvitp_site_forget(struct qvitp_site *site, const qvit_engine *engine)
+{
+    const uint32_t parts = 1u << QVITP_PART_INPUT_QUANTIZED | 1u << QVITP_PART_TARGET;
+    const int streams[] = {QVITP_STREAM_INPUT_QUANTIZED, QVITP_STREAM_SECOND_QUANTIZED};
+    for (int i = 0; i < 2; i++) {
+        qvitp_stats_free(&site->stats[streams[i]], engine);
+        site->seen &= ~(1u << streams[i]);
+    }
+    qvitp_sample_forget(&site->rows, parts);
+    for (size_t h = 0; site->matrices && h < site->heads; h++) {
+        qvitp_sample_forget(&site->matrices[h].keys, parts);
+        for (int i = 0; i < QVITP_MATRICES; i++)
+            qvitp_sample_forget(&site->matrices[h].left[i], parts);
+    }
+}
+
 void qvitp_site_free(struct qvitp_site *site, const qvit_engine *engine)
 {
     for (int i = 0; i < QVITP_STREAMS; i++) qvitp_stats_free(&site->stats[i], engine);

@@ -65,6 +65,8 @@ struct qvitp_bounds {
 qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engine,
                                const struct qvitp_bounds *bounds, const qvit_observation *seen,
                                qvit_error *error);
+/* Forgets all that came behind a quantized prefix. */
+void qvitp_site_forget(struct qvitp_site *site, const qvit_engine *engine);
 void qvitp_site_free(struct qvitp_site *site, const qvit_engine *engine);
 
 static inline int qvitp_site_saw(const struct qvitp_site *site, enum qvitp_stream stream)
