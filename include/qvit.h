@@ -445,8 +445,8 @@ QVIT_API size_t qvit_engine_workers(const qvit_engine *engine);
  * behind its last code are unused, written as 0 and never looked at.
  *
  * Where they may stand: encode and decode take all three, a linear plan takes weights of S4 and S6,
- * and results hold weights of up to 4 bits as S4. Activations are one code to a byte at every
- * width.
+ * and results hold weights of up to 4 bits as S4, of 5 and 6 bits as S6. Activations are one code
+ * to a byte at every width.
  */
 typedef int32_t qvit_dtype;
 enum {
@@ -703,8 +703,8 @@ QVIT_API void qvit_quantizer_destroy(qvit_quantizer *quantizer);
 
 /*
  * What it was made of. 0, or QVIT_DTYPE_NONE, for NULL. The code type is U8 or S8: what a port of a
- * plan and a tensor of activations are given as dtype. Weights of up to 4 bits are S4 in results,
- * so take their dtype from the tensor of codes. Any thread, never fail.
+ * plan and a tensor of activations are given as dtype. Weights of up to 6 bits are packed in
+ * results, so take their dtype from the tensor of codes. Any thread, never fail.
  */
 QVIT_API qvit_scheme qvit_quantizer_scheme(const qvit_quantizer *quantizer);
 QVIT_API int32_t qvit_quantizer_bits(const qvit_quantizer *quantizer);
@@ -1119,7 +1119,7 @@ typedef int32_t qvit_result_key;
 enum {
     QVIT_RESULT_INPUT = 1,        /* quantizer of the (left) input                               */
     QVIT_RESULT_SECOND = 2,       /* quantizer of the weights, or of the right operand           */
-    QVIT_RESULT_WEIGHT_CODES = 3, /* S8, or S4 for 4 bits and less: [outputs, inputs]            */
+    QVIT_RESULT_WEIGHT_CODES = 3, /* [outputs, inputs]: up to 4 bits S4, up to 6 S6, else S8     */
     QVIT_RESULT_BIAS = 4,         /* F32 [outputs]: bias with all corrections; may be absent     */
     QVIT_RESULT_INPUT_SCALE = 5,  /* F32 [inputs]: the producer of the input writes              */
     QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0       */
@@ -1147,9 +1147,10 @@ QVIT_API qvit_status qvit_result_tensor(const qvit_result *result, qvit_result_k
                                         qvit_tensor *out, qvit_error *error);
 
 /*
- * Bytes to store the weights of this site: codes at their width, and their scales. 0 for matmul
- * sites. Codes of 3, 5, 6 and 7 bits count as packed without gaps, which no tensor here does; the
- * biases are not in it. For the memory at run time see qvit_plan_packed_bytes.
+ * Bytes to store the weights of this site, which is what their tensors take: the codes as they lie
+ * in WEIGHT_CODES (2 and 3 bits take the 4 of S4, 5 bits the 6 of S6, 7 bits the 8 of S8), and
+ * their scales. 0 for matmul sites. The biases are not in it. For the memory at run time see
+ * qvit_plan_packed_bytes.
  */
 QVIT_API size_t qvit_result_weight_bytes(const qvit_result *result);
 
