@@ -432,13 +432,21 @@ QVIT_API size_t qvit_engine_workers(const qvit_engine *engine);
 /* ---- 6. Tensor ------------------------------------------------------------------------------- */
 
 /*
- * Element types. U4 and S4 are packed two to a byte along the last dimension, the low nibble first;
- * every row (all but the last dimension fixed) starts at a byte, so an odd row leaves its last high
- * nibble unused (written as 0). Codes of 2, 3, 5, 6 and 7 bits lie in U8 or S8; those of 2 and 3
- * bits may lie in U4 or S4 too. F32 is IEEE binary32, S32 and F32 have the machine's byte order.
+ * Element types. U8 and S8 hold codes of any width; U4 and S4 those of 2 to 4 bits, S6 those of 2
+ * to 6. F32 is IEEE binary32, S32 and F32 have the machine's byte order.
  *
- * Where U4 and S4 may stand: encode and decode take them, a linear plan takes S4 weights, and
- * results hold weights of up to 4 bits as S4. Activations are one code to a byte at every width.
+ * U4, S4 and S6 are packed along the last dimension, low bits first, negative codes in two's
+ * complement: two codes of U4 or S4 in a byte, four codes of S6 in three bytes.
+ *
+ *     U4, S4   byte 0: code 0 in bits 0..3, code 1 in bits 4..7
+ *     S6       of byte 0 + 256 * byte 1 + 65536 * byte 2: code i in bits 6 i .. 6 i + 5
+ *
+ * Every row (all but the last dimension fixed) starts at a byte and takes such groups whole: bits
+ * behind its last code are unused, written as 0 and never looked at.
+ *
+ * Where they may stand: encode and decode take all three, a linear plan takes weights of S4 and S6,
+ * and results hold weights of up to 4 bits as S4, of 5 and 6 bits as S6. Activations are one code
+ * to a byte at every width.
  */
 typedef int32_t qvit_dtype;
 enum {
@@ -448,7 +456,8 @@ enum {
     QVIT_DTYPE_U8 = 3,
     QVIT_DTYPE_S8 = 4,
     QVIT_DTYPE_U4 = 5,
-    QVIT_DTYPE_S4 = 6
+    QVIT_DTYPE_S4 = 6,
+    QVIT_DTYPE_S6 = 7
 };
 
 #define QVIT_MAX_RANK 6
@@ -459,7 +468,8 @@ enum {
  *
  *   rank     1..QVIT_MAX_RANK; dims[rank..] and strides[rank..] are ignored
  *   strides  in elements; 0 repeats (inputs only). The last stride must be 1 except where a call
- *            says otherwise. For U4 and S4 all other strides must be even.
+ *            says otherwise. All other strides must be even for U4 and S4, and multiples of four
+ *            for S6.
  *
  * Data must be aligned to its element. A view is valid only while the memory is. Of a dimension of
  * size 1 the stride does not matter. A host fills in the struct by hand or starts from
@@ -485,17 +495,18 @@ typedef struct qvit_tensor {
 } qvit_tensor;
 
 /*
- * Fills in a view of dense row-major memory (`rank` sizes in dims); rows of U4 and S4 start at a
- * byte, so an odd last size has strides of one more. An unusable rank or dims NULL gives a tensor
- * of rank 0 with data NULL, which every call refuses; data NULL stays NULL, and is refused as well.
- * Checks nothing else, allocates nothing. Any thread.
+ * Fills in a view of dense row-major memory (`rank` sizes in dims); rows of U4, S4 and S6 start at
+ * a byte, so their strides are those of a last size rounded up to two or to four. An unusable rank
+ * or dims NULL gives a tensor of rank 0 with data NULL, which every call refuses; data NULL stays
+ * NULL, and is refused as well. Checks nothing else, allocates nothing. Any thread.
  */
 QVIT_API void qvit_tensor_init(qvit_tensor *tensor, void *data, qvit_dtype dtype, size_t rank,
                                const size_t *dims);
 
 /*
- * Bytes of dense memory for these sizes, 4-bit rows rounded up to a byte; 0 if they overflow, and
- * for a rank or type that is none. What a host allocates before qvit_tensor_init.
+ * Bytes of dense memory for these sizes, rows of U4 and S4 rounded up to a byte, of S6 to three; 0
+ * if they overflow, and for a rank or type that is none. What a host allocates before
+ * qvit_tensor_init.
  */
 QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *dims);
 
@@ -585,7 +596,7 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *                 The sign says which range holds.
  *
  * round() is half to even, as are all roundings of the library. NaN becomes the lowest code (0 in a
- * twin). Codes of a S4 or U4 tensor: bits <= 4.
+ * twin). Codes of a U4 or S4 tensor: bits <= 4; of S6: bits <= 6.
  *
  * The division is a float32 division, as in ONNX QuantizeLinear; so is what a quantize plan does.
  * Plans that compute something first multiply by the reciprocal instead (section 10): of values
@@ -692,8 +703,8 @@ QVIT_API void qvit_quantizer_destroy(qvit_quantizer *quantizer);
 
 /*
  * What it was made of. 0, or QVIT_DTYPE_NONE, for NULL. The code type is U8 or S8: what a port of a
- * plan and a tensor of activations are given as dtype. Weights of up to 4 bits are S4 in results,
- * so take their dtype from the tensor of codes. Any thread, never fail.
+ * plan and a tensor of activations are given as dtype. Weights of up to 6 bits are packed in
+ * results, so take their dtype from the tensor of codes. Any thread, never fail.
  */
 QVIT_API qvit_scheme qvit_quantizer_scheme(const qvit_quantizer *quantizer);
 QVIT_API int32_t qvit_quantizer_bits(const qvit_quantizer *quantizer);
@@ -712,10 +723,10 @@ QVIT_API qvit_status qvit_quantizer_parameter(const qvit_quantizer *quantizer, q
                                               qvit_parameter *out, qvit_error *error);
 
 /*
- * Numbers to codes (F32 to U8, S8, U4 or S4), codes to numbers, and numbers to the numbers that
+ * Numbers to codes (F32 to U8, S8, U4, S4 or S6), codes to numbers, and numbers to the numbers that
  * their codes mean (F32 to F32; out may be the same memory). Same dims on both sides; any strides,
- * also the last one, except of U4 and S4. Clear and exact rather than fast: a qvit_quantize plan
- * does the same with kernels and threads.
+ * also the last one, except of U4, S4 and S6. Clear and exact rather than fast: a qvit_quantize
+ * plan does the same with kernels and threads.
  *
  *   in, codes, out  rank and dims are those of the granularity as a matrix, any where it says
  *                   QVIT_ANY
@@ -1121,7 +1132,7 @@ typedef int32_t qvit_result_key;
 enum {
     QVIT_RESULT_INPUT = 1,        /* quantizer of the (left) input                               */
     QVIT_RESULT_SECOND = 2,       /* quantizer of the weights, or of the right operand           */
-    QVIT_RESULT_WEIGHT_CODES = 3, /* S8, or S4 for 4 bits and less: [outputs, inputs]            */
+    QVIT_RESULT_WEIGHT_CODES = 3, /* [outputs, inputs]: up to 4 bits S4, up to 6 S6, else S8     */
     QVIT_RESULT_BIAS = 4,         /* F32 [outputs]: bias with all corrections; may be absent     */
     QVIT_RESULT_INPUT_SCALE = 5,  /* F32 [inputs]: the producer of the input writes              */
     QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0       */
@@ -1149,9 +1160,10 @@ QVIT_API qvit_status qvit_result_tensor(const qvit_result *result, qvit_result_k
                                         qvit_tensor *out, qvit_error *error);
 
 /*
- * Bytes to store the weights of this site: codes at their width, and their scales. 0 for matmul
- * sites. Codes of 3, 5, 6 and 7 bits count as packed without gaps, which no tensor here does; the
- * biases are not in it. For the memory at run time see qvit_plan_packed_bytes.
+ * Bytes to store the weights of this site, which is what their tensors take: the codes as they lie
+ * in WEIGHT_CODES (2 and 3 bits take the 4 of S4, 5 bits the 6 of S6, 7 bits the 8 of S8), and
+ * their scales. 0 for matmul sites. The biases are not in it. For the memory at run time see
+ * qvit_plan_packed_bytes.
  */
 QVIT_API size_t qvit_result_weight_bytes(const qvit_result *result);
 
@@ -1180,8 +1192,8 @@ QVIT_API size_t qvit_result_weight_bytes(const qvit_result *result);
  * 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
- * only codes that lie inside. 4-bit weights save memory in a file but not in a plan, which keeps
- * every weight in a byte.
+ * only codes that lie inside. Packed weights save memory in a file but not in a plan, which unpacks
+ * them when it is made and keeps every weight in a byte.
  *
  * Workspace. Size and content belong to the call: no plan leaves anything in it, so one block of
  * the largest size serves any number of plans that run one after the other. Two runs at once need
@@ -1197,8 +1209,8 @@ QVIT_API void qvit_plan_destroy(qvit_plan *plan);
 /*
  * What a plan's operand or output is made of: an element type, and the quantizer that gives codes
  * their meaning, or NULL for floats. dtype QVIT_DTYPE_NONE: no such operand. The types must be
- * those of the quantizer (its code type, or U4 and S4 for up to 4 bits of weights). The plan copies
- * the numbers; the quantizer is only read while the plan is made.
+ * those of the quantizer (its code type; for weights also S4 for up to 4 bits, S6 for up to 6). The
+ * plan copies the numbers; the quantizer is only read while the plan is made.
  *
  *     floats        {QVIT_DTYPE_F32, 0, NULL}
  *     codes         {qvit_quantizer_code_dtype(q), 0, q}
@@ -1233,8 +1245,8 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  *
  *   input     codes of a layer quantizer of any scheme; or F32 with weights F32 (a float layer, in
  *             float32, outside the promise of equal bits)
- *   weight    S8 or S4 codes, SYMMETRIC, granularity layer or row blocks (8 bits: NARROW); or F32
- *   weights   the codes, or floats: [outputs, inputs], any strides (S4: rows dense)
+ *   weight    S8, S6 or S4 codes, SYMMETRIC, in one block or row blocks (8 bits: NARROW); or F32
+ *   weights   the codes, or floats: [outputs, inputs], any strides (S4 and S6: rows dense)
  *   bias      F32 [outputs] or NULL
  *   residual  F32, or codes of a uniform layer quantizer; same sizes as the output; NONE: none
  *   output    codes (uniform or TWIN_GELU; granularity over columns), F32, or S32: the bare integer
@@ -1348,8 +1360,8 @@ QVIT_API void qvit_matmul_options_init(qvit_matmul_options *options, size_t size
 /*
  * Makes a matmul plan; the caller destroys it. It holds no operand, only numbers for each head. Any
  * thread. Errors: ARGUMENT, SHAPE (a granularity that is neither layer nor one block for each
- * head), UNSUPPORTED (ports that cannot be joined: codes with floats, U4 and S4, twins at the right
- * or at the output), VALUE (a scale that is not finite, also after multiplying), NO_MEMORY.
+ * head), UNSUPPORTED (ports that cannot be joined: codes with floats, packed codes, twins at the
+ * right or at the output), VALUE (a scale that is not finite, also after multiplying), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_options *options,
                                         qvit_plan **out, qvit_error *error);
@@ -1440,7 +1452,7 @@ QVIT_API void qvit_attention_options_init(qvit_attention_options *options, size_
 /*
  * Makes an attention plan; the caller destroys it. Any thread. Errors: ARGUMENT, SHAPE (no heads,
  * no head_dim, granularities that do not fit them), UNSUPPORTED (some ports codes and some F32;
- * twins but at the probability; S32, U4 and S4; a head_dim whose sums could overflow), VALUE (a
+ * twins but at the probability; S32, packed codes; a head_dim whose sums could overflow), VALUE (a
  * scale that is not finite, also after multiplying, or an output_scale that is not positive),
  * NO_MEMORY.
  */
@@ -1544,7 +1556,7 @@ QVIT_API void qvit_layer_norm_options_init(qvit_layer_norm_options *options, siz
 /*
  * Makes a layer norm plan; the caller destroys it. gamma and beta are copied. Any thread. Errors:
  * ARGUMENT, SHAPE (vectors of unequal length, a granularity that does not fit), UNSUPPORTED (twin
- * or 4-bit output), VALUE (gamma, beta or scales that are not finite, also after multiplying; an
+ * or packed output), VALUE (gamma, beta or scales that are not finite, also after multiplying; an
  * output_scale that is not positive; a negative eps), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_layer_norm_create(const qvit_engine *engine,
@@ -1568,7 +1580,7 @@ QVIT_API void qvit_quantize_options_init(qvit_quantize_options *options, size_t 
 
 /*
  * Makes a quantize plan; the caller destroys it. Any thread. Errors: ARGUMENT (also no quantizer),
- * UNSUPPORTED (U4 and S4; a granularity that knows its rows), NO_MEMORY.
+ * UNSUPPORTED (packed codes; a granularity that knows its rows), NO_MEMORY.
  */
 QVIT_API qvit_status qvit_quantize_create(const qvit_engine *engine,
                                           const qvit_quantize_options *options, qvit_plan **out,

@@ -7,14 +7,15 @@
 #include "base/checked.h"
 #include "base/error.h"
 
+/* `group`: the fewest elements that fill whole bytes. Rows start at a byte, so at a group. */
 static const struct {
     const char *name;
-    uint8_t bits, is_signed;
+    uint8_t bits, is_signed, group;
 } types[] = {
-    [QVIT_DTYPE_NONE] = {"none", 0, 0}, [QVIT_DTYPE_F32] = {"f32", 32, 1},
-    [QVIT_DTYPE_S32] = {"s32", 32, 1},  [QVIT_DTYPE_U8] = {"u8", 8, 0},
-    [QVIT_DTYPE_S8] = {"s8", 8, 1},     [QVIT_DTYPE_U4] = {"u4", 4, 0},
-    [QVIT_DTYPE_S4] = {"s4", 4, 1},
+    [QVIT_DTYPE_NONE] = {"none", 0, 0, 1}, [QVIT_DTYPE_F32] = {"f32", 32, 1, 1},
+    [QVIT_DTYPE_S32] = {"s32", 32, 1, 1},  [QVIT_DTYPE_U8] = {"u8", 8, 0, 1},
+    [QVIT_DTYPE_S8] = {"s8", 8, 1, 1},     [QVIT_DTYPE_U4] = {"u4", 4, 0, 2},
+    [QVIT_DTYPE_S4] = {"s4", 4, 1, 2},     [QVIT_DTYPE_S6] = {"s6", 6, 1, 4},
 };
 
 static int known(qvit_dtype dtype)
@@ -24,15 +25,21 @@ static int known(qvit_dtype dtype)
 
 size_t qvitp_dtype_bits(qvit_dtype dtype) { return known(dtype) ? types[dtype].bits : 0; }
 const char *qvitp_dtype_name(qvit_dtype dtype) { return known(dtype) ? types[dtype].name : "none"; }
-int qvitp_dtype_packed(qvit_dtype dtype) { return qvitp_dtype_bits(dtype) == 4; }
+int qvitp_dtype_signed(qvit_dtype dtype) { return known(dtype) && types[dtype].is_signed; }
+int qvitp_dtype_packed(qvit_dtype dtype) { return known(dtype) && types[dtype].group > 1; }
+
+static size_t group_bytes(qvit_dtype dtype)
+{
+    return (size_t)types[dtype].group * types[dtype].bits / 8;
+}
 
 size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *dims)
 {
     if (!known(dtype) || rank < 1 || rank > QVIT_MAX_RANK || !dims) return 0;
-    size_t row = dims[rank - 1], rows = 1;
+    size_t row = dims[rank - 1], rows = 1, group = types[dtype].group;
     for (size_t i = 0; i + 1 < rank; i++) rows = qvitp_mul(rows, dims[i]);
-    row = qvitp_dtype_packed(dtype) ? row / 2 + row % 2 : qvitp_mul(row, types[dtype].bits / 8);
-    size_t bytes = qvitp_mul(rows, row);
+    size_t groups = row / group + (row % group != 0);
+    size_t bytes = qvitp_mul(rows, qvitp_mul(groups, group_bytes(dtype)));
     return bytes == SIZE_MAX ? 0 : bytes;
 }
 
@@ -50,7 +57,7 @@ void qvit_tensor_init(qvit_tensor *tensor, void *data, qvit_dtype dtype, size_t 
         tensor->dims[i] = dims[i];
         tensor->strides[i] = (ptrdiff_t)stride;
         size_t step = dims[i];
-        if (i + 1 == rank && qvitp_dtype_packed(dtype)) step += step % 2; /* rows start at a byte */
+        if (i + 1 == rank && known(dtype)) step = qvitp_round_up(step, types[dtype].group);
         stride *= step; /* sizes that overflow are refused by qvitp_tensor_check */
     }
 }
@@ -64,9 +71,9 @@ static qvit_status check_strides(const qvit_tensor *t, const char *name, uint32_
         return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: the last stride is %td, not 1", name,
                           t->strides[last]);
     for (int32_t i = 0; i <= last; i++) {
-        if (packed && i < last && t->dims[i] > 1 && t->strides[i] % 2)
-            return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: rows of 4-bit codes start inside a byte",
-                              name);
+        if (i < last && t->dims[i] > 1 && t->strides[i] % types[t->dtype].group)
+            return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: rows of %s codes start inside a byte",
+                              name, qvitp_dtype_name(t->dtype));
         if (flags & QVITP_OUTPUT && t->dims[i] > 1 && t->strides[i] == 0)
             return qvitp_fail(error, QVIT_ERR_SHAPE, "%s: an output with a stride of 0", name);
     }
@@ -146,6 +153,35 @@ void qvitp_set_float(const qvit_tensor *t, ptrdiff_t row, size_t col, float valu
     ((float *)t->data)[at(t, row, col)] = value;
 }
 
+/* The byte in which a packed code begins: rows start at a group, and columns follow one another. */
+static uint8_t *packed_byte(const qvit_tensor *t, ptrdiff_t row, size_t col)
+{
+    ptrdiff_t start = row / types[t->dtype].group * (ptrdiff_t)group_bytes(t->dtype);
+    return (uint8_t *)t->data + start + col * types[t->dtype].bits / 8;
+}
+
+/* Only bytes that hold a part of the code are read: the rest of a group may not be there. */
+static int32_t get_packed(const qvit_tensor *t, ptrdiff_t row, size_t col)
+{
+    size_t bits = types[t->dtype].bits, shift = col * bits % 8;
+    const uint8_t *byte = packed_byte(t, row, col);
+    uint32_t code = (uint32_t)byte[0] >> shift;
+    if (shift + bits > 8) code |= (uint32_t)byte[1] << (8 - shift);
+    int32_t value = (int32_t)(code & ((1u << bits) - 1)), half = 1 << (bits - 1);
+    return types[t->dtype].is_signed && value >= half ? value - 2 * half : value;
+}
+
+/* The first code of a group clears the rest, which so stays 0 where a row ends inside a group. */
+static void set_packed(const qvit_tensor *t, ptrdiff_t row, size_t col, int32_t value)
+{
+    size_t bits = types[t->dtype].bits, shift = col * bits % 8;
+    uint8_t *byte = packed_byte(t, row, col);
+    uint32_t code = (uint32_t)value & ((1u << bits) - 1);
+    if (col % types[t->dtype].group == 0) memset(byte, 0, group_bytes(t->dtype));
+    byte[0] = (uint8_t)(byte[0] | code << shift);
+    if (shift + bits > 8) byte[1] = (uint8_t)(byte[1] | code >> (8 - shift));
+}
+
 int32_t qvitp_get_int(const qvit_tensor *t, ptrdiff_t row, size_t col)
 {
     ptrdiff_t i = at(t, row, col);
@@ -153,23 +189,17 @@ int32_t qvitp_get_int(const qvit_tensor *t, ptrdiff_t row, size_t col)
     if (t->dtype == QVIT_DTYPE_S32) return ((const int32_t *)t->data)[i];
     if (t->dtype == QVIT_DTYPE_U8) return bytes[i];
     if (t->dtype == QVIT_DTYPE_S8) return (int8_t)bytes[i];
-    /* Rows start at a byte and columns follow one another, so the column's parity is the nibble. */
-    int32_t nibble = (bytes[row / 2 + (ptrdiff_t)(col / 2)] >> (col % 2 ? 4 : 0)) & 15;
-    return t->dtype == QVIT_DTYPE_S4 && nibble > 7 ? nibble - 16 : nibble;
+    return get_packed(t, row, col);
 }
 
 void qvitp_set_int(const qvit_tensor *t, ptrdiff_t row, size_t col, int32_t value)
 {
-    uint8_t *bytes = t->data;
     if (t->dtype == QVIT_DTYPE_S32) {
         ((int32_t *)t->data)[at(t, row, col)] = value;
-    } else if (!qvitp_dtype_packed(t->dtype)) {
-        bytes[at(t, row, col)] = (uint8_t)value;
+    } else if (qvitp_dtype_packed(t->dtype)) {
+        set_packed(t, row, col, value);
     } else {
-        uint8_t *byte = &bytes[row / 2 + (ptrdiff_t)(col / 2)];
-        uint32_t nibble = (uint32_t)value & 15;
-        /* The low nibble comes first and clears the high one, which so stays 0 in an odd row. */
-        *byte = (uint8_t)(col % 2 ? (*byte & 15u) | nibble << 4 : nibble);
+        ((uint8_t *)t->data)[at(t, row, col)] = (uint8_t)value;
     }
 }
 

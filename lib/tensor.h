@@ -7,7 +7,8 @@
 /* Whole properties of an element type. */
 size_t qvitp_dtype_bits(qvit_dtype dtype);      /* 0 for an unknown type */
 const char *qvitp_dtype_name(qvit_dtype dtype); /* "u8" */
-int qvitp_dtype_packed(qvit_dtype dtype);       /* 4-bit */
+int qvitp_dtype_signed(qvit_dtype dtype);
+int qvitp_dtype_packed(qvit_dtype dtype); /* several codes to a byte, or to three */
 
 /* What a checked tensor may look like. */
 enum {
@@ -39,7 +40,8 @@ static inline ptrdiff_t qvitp_stride(const qvit_tensor *t, int32_t i)
     return t->dims[i] > 1 ? t->strides[i] : 0;
 }
 
-/* One element of the row that starts at `row`: floats, and integers of any type. */
+/* One element of the row that starts at `row`: floats, and integers of any type. The codes of a row of
+ * a packed type are set from the first column on, as each group starts out from its first code. */
 float qvitp_get_float(const qvit_tensor *tensor, ptrdiff_t row, size_t col);
 void qvitp_set_float(const qvit_tensor *tensor, ptrdiff_t row, size_t col, float value);
 int32_t qvitp_get_int(const qvit_tensor *tensor, ptrdiff_t row, size_t col);

@@ -87,7 +87,5 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
 
 size_t qvit_result_weight_bytes(const qvit_result *r)
 {
-    if (!r || !r->codes) return 0;
-    size_t bits = r->outputs * r->inputs * (size_t)r->second->bits;
-    return bits / 8 + (bits % 8 != 0) + r->second->blocks * sizeof(float);
+    return r && r->codes ? code_bytes(r) + r->second->blocks * sizeof(float) : 0;
 }

@@ -338,11 +338,16 @@ static qvit_status weight_quantizer(const struct part *p, qvit_result *r, qvit_e
     return status;
 }
 
-/* As they are stored: of up to 4 bits two to a byte. */
+/* The narrowest type of weights for these bits. */
+static qvit_dtype code_dtype(int32_t bits)
+{
+    return bits <= 4 ? QVIT_DTYPE_S4 : bits <= 6 ? QVIT_DTYPE_S6 : QVIT_DTYPE_S8;
+}
+
 static qvit_status store_codes(const struct part *p, qvit_result *r, qvit_error *error)
 {
     const size_t dims[2] = {r->outputs, r->inputs};
-    r->code_dtype = p->product.bits <= 4 ? QVIT_DTYPE_S4 : QVIT_DTYPE_S8;
+    r->code_dtype = code_dtype(p->product.bits);
     r->codes = qvitp_engine_alloc(r->engine, qvit_tensor_bytes(r->code_dtype, 2, dims), 1);
     if (!r->codes) return qvitp_no_memory(error);
     qvit_tensor stored;

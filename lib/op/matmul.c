@@ -43,7 +43,7 @@ static qvit_status check_types(const qvit_matmul_options *o, qvit_error *error)
                           qvitp_dtype_name(o->left.dtype), qvitp_dtype_name(o->right.dtype));
     if (right) QVITP_TRY(qvitp_right_check(&o->right, "right", error));
     if (qvitp_dtype_packed(o->right.dtype) || qvitp_dtype_packed(o->output.dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "activations of packed 4-bit codes");
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "activations of packed codes");
     if (o->output.dtype == QVIT_DTYPE_S32 && (!left || qvitp_quantizer_is_twin(left)))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "s32 output: the sums of plain codes only");
     if (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer))

@@ -37,8 +37,7 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     *left = (struct qvitp_left){.kernel = engine->kernels.gemm_f32};
     if (!port->quantizer) return QVIT_OK;
     if (qvitp_dtype_packed(port->dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed 4-bit codes",
-                          name);
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
     struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
     qvitp_left_codes(left, engine, &coder);
     return QVIT_OK;
@@ -155,8 +154,7 @@ qvit_status qvitp_output_check(const struct qvitp_output *o, size_t columns, qvi
     const qvit_quantizer *q = o->port->quantizer;
     QVITP_TRY(qvitp_port_check(o->port, "output", error));
     if (q && (qvitp_dtype_packed(o->port->dtype) || q->scheme == QVIT_SCHEME_TWIN_SOFTMAX))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "output: twin softmax or packed 4-bit codes");
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin softmax or packed codes");
     if (q && (!qvitp_granularity_fits(q->granularity, QVIT_ANY, columns) ||
               q->granularity->row_blocks != 1))
         return qvitp_fail(error, QVIT_ERR_SHAPE, "output: the granularity is not over %zu columns",

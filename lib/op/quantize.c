@@ -33,7 +33,7 @@ static qvit_status check_options(const qvit_quantize_options *o, qvit_error *err
     if (!q) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "output: no quantizer");
     QVITP_TRY(qvitp_port_check(&o->output, "output", error));
     if (qvitp_dtype_packed(o->output.dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: packed 4-bit codes");
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: packed codes");
     if (q->granularity->row_blocks != 1 || q->granularity->rows != QVIT_ANY)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: the granularity has rows");
     return QVIT_OK;

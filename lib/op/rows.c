@@ -12,7 +12,7 @@ static qvit_status check_side(const struct qvitp_rows_side *side, const qvit_ten
     const qvit_tensor *t = side->tensor;
     QVITP_TRY(qvitp_tensor_check(t, side->name, side->dtype, side->flags, error));
     if (qvitp_dtype_packed(t->dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: packed 4-bit codes", side->name);
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: packed codes", side->name);
     if (t->rank != input->rank)
         return qvitp_fail(error, QVIT_ERR_SHAPE, "%s has rank %d, the input %d", side->name,
                           (int)t->rank, (int)input->rank);

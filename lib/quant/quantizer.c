@@ -242,8 +242,9 @@ struct qvitp_coder qvitp_quantizer_coder(const qvit_quantizer *q, size_t block)
 int qvitp_quantizer_holds(const qvit_quantizer *q, qvit_dtype dtype)
 {
     qvit_dtype whole = qvit_quantizer_code_dtype(q);
-    qvit_dtype half = whole == QVIT_DTYPE_S8 ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4;
-    return dtype == whole || (dtype == half && q->bits <= 4);
+    return dtype == whole ||
+           (qvitp_dtype_packed(dtype) && (size_t)q->bits <= qvitp_dtype_bits(dtype) &&
+            qvitp_dtype_signed(dtype) == qvitp_dtype_signed(whole));
 }
 
 /* Checks one side of an encoding. `codes`: whether it holds codes or floats. */

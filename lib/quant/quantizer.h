@@ -28,7 +28,7 @@ qvit_status qvitp_quantizer_layer(const qvit_engine *engine, qvit_scheme scheme,
                                   uint32_t flags, float scale, float scale2, int32_t zero_point,
                                   qvit_quantizer **out, qvit_error *error);
 
-/* Whether tensors of a type can hold the codes: the code type, or its 4-bit form for up to 4 bits. */
+/* Whether tensors of a type can hold the codes: the code type, or a packed one that is wide enough. */
 int qvitp_quantizer_holds(const qvit_quantizer *q, qvit_dtype dtype);
 
 static inline int qvitp_quantizer_is_twin(const qvit_quantizer *q)

@@ -264,7 +264,20 @@ static inline qvit_engine *engine_new(void)
 static inline size_t dtype_bits(qvit_dtype dtype)
 {
     if (dtype == QVIT_DTYPE_U4 || dtype == QVIT_DTYPE_S4) return 4;
+    if (dtype == QVIT_DTYPE_S6) return 6;
     return dtype == QVIT_DTYPE_U8 || dtype == QVIT_DTYPE_S8 ? 8 : 32;
+}
+
+/* Elements that fill whole bytes together; a row starts with such a group and takes all of the last. */
+static inline size_t dtype_group(qvit_dtype dtype)
+{
+    size_t bits = dtype_bits(dtype);
+    return bits == 4 ? 2 : bits == 6 ? 4 : 1;
+}
+
+static inline size_t dtype_group_bytes(qvit_dtype dtype)
+{
+    return dtype_group(dtype) * dtype_bits(dtype) / 8;
 }
 
 static inline size_t tensor_count(const qvit_tensor *t)
@@ -285,6 +298,23 @@ static inline ptrdiff_t tensor_place(const qvit_tensor *t, size_t i)
     return place;
 }
 
+/* The bits of the group of a packed type in which an element lies, low ones first. */
+static inline uint32_t group_get(const qvit_tensor *t, ptrdiff_t at)
+{
+    size_t bytes = dtype_group_bytes(t->dtype), group = (size_t)at / dtype_group(t->dtype);
+    const uint8_t *from = (const uint8_t *)t->data + group * bytes;
+    uint32_t word = 0;
+    for (size_t b = 0; b < bytes; b++) word |= (uint32_t)from[b] << 8 * b;
+    return word;
+}
+
+static inline void group_set(const qvit_tensor *t, ptrdiff_t at, uint32_t word)
+{
+    size_t bytes = dtype_group_bytes(t->dtype), group = (size_t)at / dtype_group(t->dtype);
+    uint8_t *to = (uint8_t *)t->data + group * bytes;
+    for (size_t b = 0; b < bytes; b++) to[b] = (uint8_t)(word >> 8 * b);
+}
+
 /* Element number i as a number; integers and floats are exact in a double. */
 static inline double tensor_get(const qvit_tensor *t, size_t i)
 {
@@ -293,8 +323,9 @@ static inline double tensor_get(const qvit_tensor *t, size_t i)
     if (t->dtype == QVIT_DTYPE_S32) return ((const int32_t *)t->data)[at];
     if (t->dtype == QVIT_DTYPE_U8) return ((const uint8_t *)t->data)[at];
     if (t->dtype == QVIT_DTYPE_S8) return ((const int8_t *)t->data)[at];
-    int nibble = ((const uint8_t *)t->data)[at / 2] >> (at % 2 ? 4 : 0) & 15;
-    return t->dtype == QVIT_DTYPE_S4 && nibble > 7 ? nibble - 16 : nibble;
+    size_t bits = dtype_bits(t->dtype), place = (size_t)at % dtype_group(t->dtype);
+    int code = (int)(group_get(t, at) >> bits * place & ((1u << bits) - 1)), half = 1 << (bits - 1);
+    return t->dtype != QVIT_DTYPE_U4 && code >= half ? code - 2 * half : code;
 }
 
 static inline void tensor_set(const qvit_tensor *t, size_t i, double value)
@@ -314,9 +345,9 @@ static inline void tensor_set(const qvit_tensor *t, size_t i, double value)
         ((int8_t *)t->data)[at] = (int8_t)value;
         break;
     default: {
-        uint8_t *byte = (uint8_t *)t->data + at / 2;
-        int nibble = (int)value & 15;
-        *byte = (uint8_t)(at % 2 ? (*byte & 15) | nibble << 4 : (*byte & 240) | nibble);
+        size_t bits = dtype_bits(t->dtype), shift = (size_t)at % dtype_group(t->dtype) * bits;
+        uint32_t mask = (1u << bits) - 1, code = (uint32_t)(int)value & mask;
+        group_set(t, at, (group_get(t, at) & ~(mask << shift)) | code << shift);
     }
     }
 }
@@ -333,7 +364,7 @@ static inline void view_place(struct view *v)
 {
     size_t last = 0;
     for (int32_t i = 0; i < v->t.rank; i++) last += (v->t.dims[i] - 1) * (size_t)v->t.strides[i];
-    size_t bits = (last + 1) * dtype_bits(v->t.dtype), bytes = (bits + 7) / 8;
+    size_t bytes = (last / dtype_group(v->t.dtype) + 1) * dtype_group_bytes(v->t.dtype);
     v->memory = mapping(bytes, &v->bytes);
     v->t.data = v->memory + (v->bytes - bytes);
 }
@@ -352,7 +383,7 @@ static inline struct view view_strided(qvit_dtype dtype, size_t rank, const size
 {
     struct view v;
     qvit_tensor_init(&v.t, NULL, dtype, rank, dims);
-    size_t unit = dtype_bits(dtype) == 4 ? 2 : 1; /* rows of 4-bit codes start at a byte */
+    size_t unit = dtype_group(dtype); /* rows of packed codes start at a byte */
     size_t order[QVIT_MAX_RANK] = {0}, leading = rank - 1;
     for (size_t i = 0; i < leading; i++) order[i] = leading - 1 - i;
     for (size_t i = leading; i-- > 1;)
@@ -386,10 +417,11 @@ static inline bool view_gaps_untouched(const struct view *v)
 {
     bool *owned = calloc(v->bytes, 1);
     if (!owned) FAIL("memory");
-    size_t bits = dtype_bits(v->t.dtype), data = (size_t)((unsigned char *)v->t.data - v->memory);
+    size_t group = dtype_group(v->t.dtype), bytes = dtype_group_bytes(v->t.dtype);
+    size_t data = (size_t)((unsigned char *)v->t.data - v->memory);
     for (size_t i = 0; i < tensor_count(&v->t); i++) {
-        size_t first = data + (size_t)tensor_place(&v->t, i) * bits / 8;
-        for (size_t b = 0; b < (bits + 7) / 8; b++) owned[first + b] = true;
+        size_t first = data + (size_t)tensor_place(&v->t, i) / group * bytes;
+        for (size_t b = 0; b < bytes; b++) owned[first + b] = true;
     }
     bool clean = true;
     for (size_t i = 0; i < v->bytes; i++) clean = clean && (owned[i] || v->memory[i] == CANARY);

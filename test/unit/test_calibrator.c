@@ -127,7 +127,9 @@ static void codes_and_bias_are_those_of_the_floats(void)
         solve(c, "mse", bits, 8, "candidates=20");
         const qvit_result *r = result_of(c, 0);
         qvit_tensor codes = part_of(r, QVIT_RESULT_WEIGHT_CODES);
-        CHECK_EQ(codes.dtype, bits <= 4 ? QVIT_DTYPE_S4 : QVIT_DTYPE_S8);
+        CHECK_EQ(codes.dtype, bits <= 4   ? QVIT_DTYPE_S4
+                              : bits <= 6 ? QVIT_DTYPE_S6
+                                          : QVIT_DTYPE_S8);
         CHECK_EQ(codes.rank, 2);
         CHECK(codes.dims[0] == 6 && codes.dims[1] == 11);
         CHECK_EQ(qvit_quantizer_flags(second_of(r)), bits == 8 ? QVIT_QUANTIZER_NARROW : 0);
@@ -139,7 +141,9 @@ static void codes_and_bias_are_those_of_the_floats(void)
             for (size_t i = 0; i < 66; i++) CHECK(tensor_get(&codes, i) > -128);
         qvit_tensor corrected = part_of(r, QVIT_RESULT_BIAS);
         CHECK_SAME(&corrected, &bias);
-        CHECK_EQ(qvit_result_weight_bytes(r), (66 * (size_t)bits + 7) / 8 + 6 * sizeof(float));
+        size_t row = bits <= 4 ? 6 : bits <= 6 ? 9 : 11; /* bytes that 11 codes take */
+        CHECK_EQ(qvit_tensor_bytes(codes.dtype, 2, codes.dims), 6 * row);
+        CHECK_EQ(qvit_result_weight_bytes(r), 6 * row + 6 * sizeof(float));
         give_back();
     }
 }

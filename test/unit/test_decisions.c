@@ -355,24 +355,38 @@ static void i_calls_fit_a_foreign_language(void)
     qvit_engine_destroy(engine);
 }
 
-/* (j) Codes of less than 8 bits are packed along the last dimension, the low nibble first: also the
- * weight codes of a result. More: test_tensor.c. */
-static void j_weight_codes_of_4_bits_are_packed(void)
+/* (j) Codes of up to 6 bits are packed along the last dimension, low bits first: also the weight
+ * codes of a result, and what they take is what is stored. More: test_tensor.c. */
+static const qvit_result *solved_weights(const double values[6], int32_t bits)
 {
     qvit_tensor w = zeros(2, (size_t[]){2, 3}), x = matrix(4, 3, 1);
-    const double values[6] = {7.5, -7.5, 1, 2, 7.5, -1};
     for (size_t i = 0; i < 6; i++) tensor_set(&w, i, values[i]);
     qvit_calibrator *c = calibrator_new(engine_new());
     add_linear(c, QVIT_INPUT_GENERIC, &w, NULL);
     observe(c, 0, &x);
-    solve(c, "minmax", 4, 8, NULL); /* a scale of 1 for both rows */
-    const qvit_result *r = result_of(c, 0);
+    solve(c, "minmax", bits, 8, NULL);
+    return result_of(c, 0);
+}
+
+static void j_weight_codes_are_packed(void)
+{
+    /* The largest of each row gives a scale of 1. */
+    const qvit_result *r = solved_weights((double[]){7.5, -7.5, 1, 2, 7.5, -1}, 4);
     qvit_tensor codes = part_of(r, QVIT_RESULT_WEIGHT_CODES);
     CHECK_EQ(codes.dtype, QVIT_DTYPE_S4);
     CHECK_EQ(codes.strides[0], 4);
-    const unsigned char packed[4] = {0x87, 0x01, 0x72, 0x0F};
-    CHECK(!memcmp(codes.data, packed, sizeof packed));
-    CHECK_EQ(qvit_result_weight_bytes(r), 3 + 2 * sizeof(float));
+    const unsigned char nibbles[4] = {0x87, 0x01, 0x72, 0x0F};
+    CHECK(!memcmp(codes.data, nibbles, sizeof nibbles));
+    CHECK_EQ(qvit_result_weight_bytes(r), 4 + 2 * sizeof(float));
+
+    r = solved_weights((double[]){31.5, -31.5, 1, 2, 31.5, -1}, 6);
+    codes = part_of(r, QVIT_RESULT_WEIGHT_CODES);
+    CHECK_EQ(codes.dtype, QVIT_DTYPE_S6);
+    CHECK_EQ(codes.strides[0], 4);
+    /* 31 | 32 << 6 | 1 << 12; 2 | 31 << 6 | 63 << 12 */
+    const unsigned char groups[6] = {0x1F, 0x18, 0x00, 0xC2, 0xF7, 0x03};
+    CHECK(!memcmp(codes.data, groups, sizeof groups));
+    CHECK_EQ(qvit_result_weight_bytes(r), 6 + 2 * sizeof(float));
     give_back();
 }
 
@@ -388,7 +402,7 @@ int main(int argc, char **argv)
     RUN(g_parameters_are_arrays_under_keys);
     RUN(h_every_call_that_can_fail_says_why);
     RUN(i_calls_fit_a_foreign_language);
-    RUN(j_weight_codes_of_4_bits_are_packed);
+    RUN(j_weight_codes_are_packed);
     RUN(f_windows_are_rows_by_number);
     return test_end();
 }

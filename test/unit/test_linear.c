@@ -112,7 +112,8 @@ static void make_weights(struct layer *l)
         qvit_granularity *g = test_below(3) ? granularity_random(l->engine, l->n, QVIT_ANY) : NULL;
         port->quantizer =
             quantizer_random(l->engine, QVIT_SCHEME_SYMMETRIC, bits, flags, g, 0.3f, 0);
-        port->dtype = bits <= 4 && test_below(2) ? QVIT_DTYPE_S4 : QVIT_DTYPE_S8;
+        const qvit_dtype types[] = {QVIT_DTYPE_S8, QVIT_DTYPE_S6, QVIT_DTYPE_S4}; /* that hold it */
+        port->dtype = types[test_below(bits <= 4 ? 3 : bits <= 6 ? 2 : 1)];
     }
     l->weights = view_strided(port->dtype, 2, (size_t[]){l->n, l->k}, 9);
     fill_port(port, &l->weights.t, 0.1f);
@@ -604,6 +605,46 @@ static void infinite_residuals_saturate(void)
     layer_free(&l);
 }
 
+/* The plan of a layer with its weights repacked: its results and its bytes are those of S8 weights. */
+static void check_repacked(struct layer *l, const qvit_engine *engine, qvit_dtype dtype)
+{
+    struct view expected = output_of(l, engine);
+    size_t bytes = qvit_plan_packed_bytes(make_plan(l, engine));
+    struct layer same = *l;
+    same.weights = view_strided(dtype, 2, (size_t[]){l->n, l->k}, 9);
+    for (size_t i = 0; i < l->n * l->k; i++)
+        tensor_set(&same.weights.t, i, tensor_get(&l->weights.t, i));
+    same.make.weights = &same.weights.t;
+    same.make.weight.dtype = dtype;
+    struct view out = output_of(&same, engine);
+    CHECK_SAME(&out.t, &expected.t);
+    CHECK_EQ(qvit_plan_packed_bytes(make_plan(&same, engine)), bytes);
+}
+
+static void weights_of_every_type_make_the_same_plan(void)
+{
+    for (int32_t bits = 2; bits <= 6; bits++)
+        for (size_t i = 0; i < ISA_VARIANTS; i++) {
+            struct layer l = {
+                .kind = {.input = QVIT_SCHEME_ASYMMETRIC, .output = OUT_U8, .bias = true},
+                .rank = 2,
+                .dims = {7, 0},
+                .rows = 7,
+                .n = 37,
+                .k = 1 + test_below(40)};
+            make_layer(&l);
+            l.make.weight.quantizer =
+                quantizer_random(l.engine, QVIT_SCHEME_SYMMETRIC, bits, 0, NULL, 0.3f, 0);
+            l.make.weight.dtype = QVIT_DTYPE_S8;
+            l.weights = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){l.n, l.k});
+            fill_port(&l.make.weight, &l.weights.t, 0);
+            const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
+            check_repacked(&l, engine, QVIT_DTYPE_S6);
+            if (bits <= 4) check_repacked(&l, engine, QVIT_DTYPE_S4);
+            layer_free(&l);
+        }
+}
+
 /* Everything given at creation is copied: it may change or go before the plan runs. */
 static void a_plan_keeps_nothing_of_the_caller(void)
 {
@@ -730,6 +771,7 @@ int main(int argc, char **argv)
     RUN(a_stride_of_zero_repeats);
     RUN(nan_residuals_give_the_lowest_code);
     RUN(infinite_residuals_saturate);
+    RUN(weights_of_every_type_make_the_same_plan);
     RUN(a_plan_keeps_nothing_of_the_caller);
     RUN(threads_share_a_plan);
     RUN(a_plan_tells_about_itself);

@@ -22,7 +22,7 @@ enum { N = 4, K = 6, HEADS = 2 };
 struct kit {
     qvit_engine *engine;
     struct heap heap; /* refuses what is too large, and must be empty in the end */
-    const qvit_quantizer *u8, *s8, *narrow, *narrow4, *u4, *s4, *twin_softmax, *twin_gelu;
+    const qvit_quantizer *u8, *s8, *narrow, *narrow4, *u4, *s4, *s6, *s7, *twin_softmax, *twin_gelu;
     const qvit_quantizer *u8_columns, *s8_columns, *s8_rows, *narrow_columns, *narrow_five_rows;
     const qvit_quantizer *u8_five_columns, *u8_heads_zeros, *tiny, *huge_u8, *huge_s8;
 };
@@ -62,6 +62,8 @@ static void open_kit(void)
     kit.narrow4 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 4, QVIT_QUANTIZER_NARROW, 0.1f, 0, 0);
     kit.u4 = quantizer_layer(e, QVIT_SCHEME_ASYMMETRIC, 4, 0, 0.1f, 0, 3);
     kit.s4 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 4, 0, 0.1f, 0, 0);
+    kit.s6 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 6, 0, 0.1f, 0, 0);
+    kit.s7 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 7, 0, 0.1f, 0, 0);
     kit.twin_softmax = quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, 0, 0.001f, 0.01f, 0);
     kit.twin_gelu = quantizer_layer(e, QVIT_SCHEME_TWIN_GELU, 8, 0, 0.001f, 0.01f, 0);
     kit.u8_columns = blocks(QVIT_SCHEME_ASYMMETRIC, 0, QVIT_ANY, K);
@@ -171,13 +173,14 @@ static void linear_long(size_t count)
     fill_value(&linear.weights.t, 127);
 }
 
-/* All rows but the last with a step that is no whole byte. */
-static void linear_odd_nibbles(void)
+/* Weights of a packed type whose rows are `stride` codes apart. */
+static void linear_packed(qvit_dtype dtype, const qvit_quantizer *quantizer, ptrdiff_t stride)
 {
-    linear.weights = view_dense(QVIT_DTYPE_S4, 2, (size_t[]){N, K});
+    linear.weights = view_dense(dtype, 2, (size_t[]){N, 12});
     fill_codes(&linear.weights.t, -7, 7);
-    linear.weights.t.strides[0] = 7;
-    linear.make.o.weight = port(QVIT_DTYPE_S4, kit.narrow4);
+    linear.weights.t.dims[1] = K;
+    linear.weights.t.strides[0] = stride;
+    linear.make.o.weight = port(dtype, quantizer);
 }
 
 static void linear_expect(const char *change, qvit_status status)
@@ -241,9 +244,13 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_S32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_U8, kit.u8_columns));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_NONE);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_S4);
+    BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_S6);
+    BAD(QVIT_ERR_ARGUMENT, linear_packed(QVIT_DTYPE_S6, kit.s7, 8));
+    BAD(QVIT_ERR_ARGUMENT, linear_packed(QVIT_DTYPE_S4, kit.s6, 8));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.quantizer = NULL);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.s8);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_U8, kit.u8));
@@ -257,11 +264,13 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.residual = port(QVIT_DTYPE_S8, kit.twin_gelu));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.residual = port(QVIT_DTYPE_S8, kit.s8_columns));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.residual = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.residual = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.output.dtype = QVIT_DTYPE_NONE);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.output.quantizer = NULL);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.output.quantizer = kit.u8);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_U8, kit.twin_softmax));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_S4, kit.s4));
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output.quantizer = kit.twin_gelu); /* with a shift */
     BAD(QVIT_ERR_SHAPE, linear.make.o.output = port(QVIT_DTYPE_U8, kit.u8_five_columns));
     BAD(QVIT_ERR_SHAPE, linear.make.o.output.quantizer = kit.s8_rows);
@@ -297,14 +306,18 @@ static void linear_plans_refuse_shapes(void)
     BAD(QVIT_ERR_SHAPE, linear.weights.t.dims[0] = SIZE_MAX);
     BAD(QVIT_ERR_SHAPE, linear.weights.t.dims[1] = SIZE_MAX / 4);
     BAD(QVIT_ERR_SHAPE, linear.make.o.weight.quantizer = kit.narrow_five_rows);
-    BAD(QVIT_ERR_SHAPE, linear_odd_nibbles());
+    BAD(QVIT_OK, linear_packed(QVIT_DTYPE_S4, kit.narrow4, 6));
+    BAD(QVIT_OK, linear_packed(QVIT_DTYPE_S6, kit.s6, 8));
+    BAD(QVIT_ERR_SHAPE, linear_packed(QVIT_DTYPE_S4, kit.narrow4, 7)); /* no whole bytes */
+    BAD(QVIT_ERR_SHAPE, linear_packed(QVIT_DTYPE_S6, kit.s6, 6));
     BAD(QVIT_ERR_SHAPE, linear.bias.t.dims[0] = N + 1);
     BAD(QVIT_ERR_SHAPE, linear.bias.t.rank = 2);
     BAD(QVIT_ERR_SHAPE, linear.scale.t.dims[0] = N - 1);
     BAD(QVIT_ERR_SHAPE, linear.shift.t.dims[0] = N - 1);
     BAD(QVIT_ERR_ARGUMENT, linear.weights.t.dtype = QVIT_DTYPE_U8);
     BAD(QVIT_ERR_ARGUMENT, linear.weights.t.dtype = QVIT_DTYPE_F32);
-    BAD(QVIT_ERR_ARGUMENT, linear.weights.t.dtype = 7);
+    BAD(QVIT_ERR_ARGUMENT, linear.weights.t.dtype = QVIT_DTYPE_S6);
+    BAD(QVIT_ERR_ARGUMENT, linear.weights.t.dtype = QVIT_DTYPE_S6 + 1);
     BAD(QVIT_ERR_ARGUMENT, linear.bias.t.dtype = QVIT_DTYPE_S32);
     BAD(QVIT_ERR_ARGUMENT, linear.bias.t.data = (char *)linear.bias.t.data - 1);
     BAD(QVIT_ERR_ARGUMENT, linear.scale.t.data = (char *)linear.scale.t.data - 2);
@@ -317,6 +330,8 @@ static void linear_plans_refuse_values(void)
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.weights.t, 5, -128));
     BAD(QVIT_ERR_VALUE,
         (fill_value(&linear.weights.t, 8), linear.make.o.weight.quantizer = kit.s4));
+    BAD(QVIT_ERR_VALUE,
+        (linear_packed(QVIT_DTYPE_S6, kit.s4, 8), tensor_set(&linear.weights.t, 3, 8)));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.bias.t, 1, (double)NAN));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.bias.t, N - 1, (double)INFINITY));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.scale.t, 2, 0));
@@ -549,8 +564,11 @@ static void matmul_plans_refuse_options(void)
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.right.quantizer = kit.s8);
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.right.quantizer = kit.twin_gelu);
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.right = port(QVIT_DTYPE_S4, kit.narrow4));
+    BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.left = port(QVIT_DTYPE_S6, kit.s6));
+    BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.right = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.output = port(QVIT_DTYPE_S8, kit.twin_gelu));
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.output = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, (matmul.make.o.output = port(QVIT_DTYPE_S32, NULL),
                                matmul.make.o.left = port(QVIT_DTYPE_U8, kit.twin_softmax)));
     BAD(QVIT_ERR_UNSUPPORTED, matmul.make.o.left.quantizer = kit.u8_heads_zeros);
@@ -730,10 +748,12 @@ static void attention_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key = port(QVIT_DTYPE_S32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query.quantizer = kit.twin_gelu);
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_S4, kit.s4));
+    BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_U8, kit.u8_heads_zeros));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key.quantizer = kit.s8);
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key = port(QVIT_DTYPE_U8, kit.u8));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key = port(QVIT_DTYPE_S4, kit.narrow4));
+    BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.value.quantizer = kit.s8);
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.value.quantizer = kit.twin_gelu);
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.probability = port(QVIT_DTYPE_U8, kit.u8));
@@ -742,6 +762,7 @@ static void attention_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.output = port(QVIT_DTYPE_S32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.output = port(QVIT_DTYPE_S8, kit.twin_gelu));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.output = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_SHAPE, attention.make.o.query = port(QVIT_DTYPE_U8, kit.u8_columns));
     BAD(QVIT_ERR_SHAPE, attention.make.o.key.quantizer = kit.narrow_columns);
     BAD(QVIT_ERR_SHAPE, attention.make.o.value.quantizer = kit.narrow_five_rows);
@@ -986,6 +1007,7 @@ static void layer_norm_plans_refuse_options(void)
     BAD(QVIT_ERR_UNSUPPORTED, unary.make.o.output = port(QVIT_DTYPE_S8, kit.twin_gelu));
     BAD(QVIT_ERR_UNSUPPORTED, unary.make.o.output = port(QVIT_DTYPE_U8, kit.twin_softmax));
     BAD(QVIT_ERR_UNSUPPORTED, unary.make.o.output = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, unary.make.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_SHAPE, unary.make.o.output.quantizer = kit.u8_five_columns);
     BAD(QVIT_ERR_SHAPE, unary.make.o.output = port(QVIT_DTYPE_S8, kit.s8_rows));
     BAD(QVIT_ERR_SHAPE, unary.gamma.t.rank = 2);
@@ -1035,6 +1057,7 @@ static void quantize_plans_refuse_options(void)
     BAD(QVIT_ERR_ARGUMENT, unary.quantize.o.output.dtype = QVIT_DTYPE_S8);
     BAD(QVIT_ERR_ARGUMENT, unary.quantize.o.output.dtype = QVIT_DTYPE_NONE);
     BAD(QVIT_ERR_UNSUPPORTED, unary.quantize.o.output = port(QVIT_DTYPE_U4, kit.u4));
+    BAD(QVIT_ERR_UNSUPPORTED, unary.quantize.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, unary.quantize.o.output = port(QVIT_DTYPE_S8, kit.s8_rows));
     close_kit();
 }

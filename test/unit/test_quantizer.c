@@ -329,31 +329,50 @@ static void twin_gelu_is_told_apart_by_the_sign(void)
     release();
 }
 
-/* ---- tensors of 4 bits ---- */
+/* ---- packed tensors ---- */
+
+/* Whether a packed type is wide enough for a rule's codes. */
+static bool packs(qvit_dtype dtype, const struct rule *r)
+{
+    if (dtype == QVIT_DTYPE_U4) return !is_signed(r->scheme) && r->bits <= 4;
+    if (dtype == QVIT_DTYPE_S4) return is_signed(r->scheme) && r->bits <= 4;
+    return dtype == QVIT_DTYPE_S6 && is_signed(r->scheme) && r->bits <= 6;
+}
+
+static void check_packed(const qvit_quantizer *q, const struct rule *r, qvit_dtype dtype)
+{
+    size_t mark = kept.count;
+    const size_t dims[3] = {3, 4, 5};
+    struct view in = view_dense(QVIT_DTYPE_F32, 3, dims);
+    struct view whole = view_dense(qvit_quantizer_code_dtype(q), 3, dims);
+    struct view packed = view_strided(dtype, 3, dims, 9);
+    struct view a = view_dense(QVIT_DTYPE_F32, 3, dims), b = view_dense(QVIT_DTYPE_F32, 3, dims);
+    for (size_t i = 0; i < 60; i++) tensor_set(&in.t, i, (double)probe(r, i));
+    MUST(qvit_quantizer_encode(q, &in.t, &whole.t, &why));
+    MUST(qvit_quantizer_encode(q, &in.t, &packed.t, &why));
+    CHECK_SAME(&whole.t, &packed.t);
+    CHECK(view_gaps_untouched(&packed));
+    MUST(qvit_quantizer_decode(q, &whole.t, &a.t, &why));
+    MUST(qvit_quantizer_decode(q, &packed.t, &b.t, &why));
+    CHECK_SAME(&a.t, &b.t);
+    release_to(mark);
+}
 
 static void packed_codes_equal_whole_ones(void)
 {
     qvit_engine *engine = engine_new();
+    size_t checked = 0;
     for (size_t s = 0; s < SCHEMES; s++)
-        for (int bits = 2; bits <= 4; bits++) {
+        for (int bits = 2; bits <= 8; bits++) {
             struct rule r = random_rule(schemes[s], bits);
             const qvit_quantizer *q = made(engine, &r);
-            const size_t dims[3] = {3, 4, 5};
-            struct view in = view_dense(QVIT_DTYPE_F32, 3, dims);
-            struct view whole = view_dense(qvit_quantizer_code_dtype(q), 3, dims);
-            struct view half =
-                view_strided(is_signed(r.scheme) ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4, 3, dims, 6);
-            struct view a = view_dense(QVIT_DTYPE_F32, 3, dims);
-            struct view b = view_dense(QVIT_DTYPE_F32, 3, dims);
-            for (size_t i = 0; i < 60; i++) tensor_set(&in.t, i, (double)probe(&r, i));
-            MUST(qvit_quantizer_encode(q, &in.t, &whole.t, &why));
-            MUST(qvit_quantizer_encode(q, &in.t, &half.t, &why));
-            CHECK_SAME(&whole.t, &half.t);
-            CHECK(view_gaps_untouched(&half));
-            MUST(qvit_quantizer_decode(q, &whole.t, &a.t, &why));
-            MUST(qvit_quantizer_decode(q, &half.t, &b.t, &why));
-            CHECK_SAME(&a.t, &b.t);
+            for (qvit_dtype dtype = QVIT_DTYPE_U4; dtype <= QVIT_DTYPE_S6; dtype++) {
+                if (!packs(dtype, &r)) continue;
+                check_packed(q, &r, dtype);
+                checked++;
+            }
         }
+    CHECK_EQ(checked, SCHEMES * 3 + SCHEMES / 2 * 5); /* half of the schemes are signed */
     release();
 }
 
@@ -365,13 +384,13 @@ static void types_that_cannot_hold_the_codes_are_refused(void)
     qvit_tensor_init(&in, input, QVIT_DTYPE_F32, 2, dims);
     for (size_t s = 0; s < SCHEMES; s++)
         for (int bits = 2; bits <= 8; bits++)
-            for (qvit_dtype dtype = QVIT_DTYPE_F32; dtype <= QVIT_DTYPE_S4; dtype++) {
+            for (qvit_dtype dtype = QVIT_DTYPE_F32; dtype <= QVIT_DTYPE_S6 + 1; dtype++) {
                 struct rule r = {schemes[s], bits, false, 1, 1, 0};
                 const qvit_quantizer *q = made(engine, &r);
-                bool whole = dtype == qvit_quantizer_code_dtype(q);
-                bool half = dtype == (is_signed(r.scheme) ? QVIT_DTYPE_S4 : QVIT_DTYPE_U4);
-                qvit_status expected =
-                    whole || (half && bits <= 4) ? QVIT_OK : QVIT_ERR_UNSUPPORTED;
+                bool fits = dtype == qvit_quantizer_code_dtype(q) || packs(dtype, &r);
+                qvit_status expected = fits                     ? QVIT_OK
+                                       : dtype <= QVIT_DTYPE_S6 ? QVIT_ERR_UNSUPPORTED
+                                                                : QVIT_ERR_ARGUMENT;
                 memset(meant, 0, sizeof meant);
                 qvit_tensor_init(&codes, meant, dtype, 2, dims);
                 CHECK_EQ(qvit_quantizer_encode(q, &in, &codes, &why), expected);
