@@ -266,8 +266,9 @@ static qvit_status set_target(struct group *g, struct part *p, const struct rows
         QVITP_TRY(qvitp_float_product(g->solving->engine, r->count, s->outputs, s->inputs, x, w, 0,
                                       target, error));
     }
-    for (size_t i = 0; p->offset && i < r->count; i++)
-        for (size_t j = 0; j < s->outputs; j++) target[i * s->outputs + j] -= p->offset[j];
+    const float *apart = r->has_target ? p->bias : p->offset; /* what comes with the bias */
+    for (size_t i = 0; apart && i < r->count; i++)
+        for (size_t j = 0; j < s->outputs; j++) target[i * s->outputs + j] -= apart[j];
     *out = target;
     return QVIT_OK;
 }
