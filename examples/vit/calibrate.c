@@ -65,21 +65,31 @@ static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
     return tie_producer(c, b, SITE_FC1, SITE_FC2, error);
 }
 
-qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
-                              size_t batch, qvit_error *error)
+static qvit_status add_sites(calibration *c, qvit_error *error)
 {
-    *c = (calibration){.model = model, .logits = calloc(batch * model->classes, sizeof(float))};
-    if (!c->logits) return fail_memory(error);
-    TRY(float_model_create(model, engine, batch, true, &c->net, error));
-    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
+    const vit_model *model = c->model;
     TRY(add_linear(c, "patch_embed.proj", &model->patch_embed, QVIT_INPUT_IMAGE, error));
     for (size_t b = 0; b < model->depth; b++) TRY(add_block(c, b, error));
     return add_linear(c, "head", &model->head, QVIT_INPUT_LAYER_NORM, error);
 }
 
+qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
+                              const calibration_options *options, qvit_error *error)
+{
+    *c = (calibration){.model = model, .gradients = options->gradients};
+    c->logits = calloc(options->batch * model->classes, sizeof(float));
+    if (!c->logits) return fail_memory(error);
+    TRY(float_model_create(model, engine, options->batch, true, &c->net, error));
+    const backward_options back = {.draws = 1, .executor = options->executor};
+    if (c->gradients) TRY(backward_create(&c->net, engine, &back, &c->backward, error));
+    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
+    return add_sites(c, error);
+}
+
 void calibration_end(calibration *c)
 {
     qvit_calibrator_destroy(c->calibrator);
+    backward_close(&c->backward);
     network_close(&c->net);
     free(c->logits);
     *c = (calibration){0};
@@ -146,11 +156,49 @@ static qvit_status see(void *user, network_stage stage, size_t block, const qvit
     return QVIT_OK;
 }
 
+static size_t gradient_site(const vit_model *model, gradient_stage stage, size_t block)
+{
+    switch (stage) {
+    case GRADIENT_HEAD:
+        return site_head(model);
+    case GRADIENT_FC2:
+        return site_in_block(block, SITE_FC2);
+    case GRADIENT_FC1:
+        return site_in_block(block, SITE_FC1);
+    case GRADIENT_PROJ:
+        return site_in_block(block, SITE_PROJ);
+    case GRADIENT_PV:
+        return site_in_block(block, SITE_PV);
+    case GRADIENT_QK:
+        return site_in_block(block, SITE_QK);
+    case GRADIENT_QKV:
+        return site_in_block(block, SITE_QKV);
+    case GRADIENT_PATCH_EMBED:
+        break;
+    }
+    return SITE_PATCH_EMBED;
+}
+
+static qvit_status see_gradient(void *user, gradient_stage stage, size_t block,
+                                const qvit_tensor *gradient, qvit_error *error)
+{
+    const calibration *c = user;
+    qvit_observation seen = QVIT_OBSERVATION_INIT;
+    seen.site = gradient_site(c->model, stage, block);
+    seen.first_sample = c->images;
+    seen.gradient = gradient;
+    return qvit_calibrator_observe(c->calibrator, &seen, error);
+}
+
 qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
                                 qvit_error *error)
 {
-    const network_observer observer = {c, see};
-    TRY(network_forward(&c->net, images, count, c->logits, &observer, error));
+    const network_observer inputs = {c, see};
+    const gradient_observer gradients = {c, see_gradient};
+    if (c->gradients)
+        TRY(backward_run(&c->backward, images, c->images, count, &inputs, &gradients, error));
+    else
+        TRY(network_forward(&c->net, images, count, c->logits, &inputs, error));
     c->images += count;
     return QVIT_OK;
 }

@@ -6,11 +6,14 @@
  *     calibration_observe    any number of times, any number of images
  *     calibration_solve      as often as there are recipes and widths to try
  *     calibration_end
+ *
+ * Where gradients are wanted, each observation goes back through the model too, and every site is
+ * also shown the gradient of a loss at its output.
  */
 #ifndef VIT_CALIBRATE_H
 #define VIT_CALIBRATE_H
 
-#include "network.h"
+#include "backward.h"
 
 /* The sites of a block, in the order in which they are added. */
 enum { SITE_QKV, SITE_QK, SITE_PV, SITE_PROJ, SITE_FC1, SITE_FC2, SITES_PER_BLOCK };
@@ -27,10 +30,23 @@ static inline size_t site_head(const vit_model *model) { return site_in_block(mo
 
 static inline size_t site_count(const vit_model *model) { return site_head(model) + 1; }
 
+/*
+ *   batch      images that are shown at once, at most
+ *   gradients  whether gradients are observed too; it takes about three times as long
+ *   executor   that of the engine, for the parts of the backward pass that are no plans, or NULL
+ */
+typedef struct calibration_options {
+    size_t batch;
+    bool gradients;
+    const qvit_executor *executor;
+} calibration_options;
+
 typedef struct calibration {
     const vit_model *model;
     qvit_calibrator *calibrator;
-    network net;   /* the float model */
+    network net;       /* the float model */
+    backward backward; /* through it; all zero without gradients */
+    bool gradients;
     float *logits; /* of a batch, read by nobody */
     size_t images; /* observed so far */
 } calibration;
@@ -50,10 +66,9 @@ typedef struct calibration_results {
     size_t count;
 } calibration_results;
 
-/* batch: images that are shown at once. Model and engine must outlive the calibration. End it even
- * if this fails. */
+/* Model and engine must outlive the calibration. End it even if this fails. */
 qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
-                              size_t batch, qvit_error *error);
+                              const calibration_options *options, qvit_error *error);
 
 /* Shows count <= batch images; across calls they are numbered from 0. */
 qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,

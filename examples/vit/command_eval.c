@@ -144,10 +144,31 @@ static int32_t show_solving(void *user, double done, const char *site)
     return 0;
 }
 
+/* Whether a recipe weighs errors by the gradients of the sites' outputs. */
+static bool recipe_wants_gradients(const char *recipe)
+{
+    static const char *const names[] = {"ptq4vit", "ptq4vit-fast", "best"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!strcmp(recipe, names[i])) return true;
+    }
+    return false;
+}
+
+static bool gradients_wanted(const eval_options *o)
+{
+    bool wanted = false;
+    for (size_t i = 0; i < o->recipe_count; i++) wanted |= recipe_wants_gradients(o->recipes[i]);
+    for (size_t i = 0; i < o->settings.count; i++)
+        wanted |= !strcmp(o->settings.items[i], "metric=hessian");
+    return wanted;
+}
+
 static qvit_status observe(struct evaluation *e, calibration *c)
 {
     const eval_options *o = &e->options;
-    TRY(calibration_begin(c, &e->model, e->calibration_engine, o->batch, e->error));
+    const qvit_executor executor = thread_pool_executor(e->pool);
+    const calibration_options options = {o->batch, gradients_wanted(o), &executor};
+    TRY(calibration_begin(c, &e->model, e->calibration_engine, &options, e->error));
     for (size_t done = 0; done < o->calib_n;) {
         size_t left = o->calib_n - done, count = left < o->batch ? left : o->batch;
         const uint8_t *images = dataset_image(&e->calib, o->calib_first + done);

@@ -3,6 +3,7 @@
 
 #include "../../examples/common/thread_pool.h"
 #include "backward.h"
+#include "calibrate.h"
 #include "float_model.h"
 #include "probe.h"
 #include "random_model.h"
@@ -334,6 +335,47 @@ static void failures_are_reported(void)
     drop_model();
 }
 
+/* ---- calibrating ---- */
+
+/* Solves with or without gradients; the codes of all weights. */
+static uint64_t solve(bool gradients, const char *recipe)
+{
+    qvit_error error;
+    qvit_engine *engine;
+    calibration c;
+    calibration_results results;
+    const calibration_options options = {3, gradients, NULL};
+    const calibration_recipe how = {.recipe = recipe, .weight_bits = 8, .input_bits = 8};
+    CHECK_EQ(qvit_engine_create(NULL, &engine, &error), QVIT_OK);
+    CHECK_EQ(calibration_begin(&c, &model, engine, &options, &error), QVIT_OK);
+    for (size_t i = 0; i < IMAGES; i += 3) {
+        if (calibration_observe(&c, image(i), IMAGES - i < 3 ? IMAGES - i : 3, &error))
+            FAIL("%s", error.text);
+    }
+    if (calibration_solve(&c, &how, &results, &error)) FAIL("%s", error.text);
+    uint64_t hash = 0;
+    for (size_t i = 0; i < results.count; i++) {
+        qvit_tensor codes;
+        CHECK_EQ(qvit_result_tensor(results.site[i], QVIT_RESULT_WEIGHT_CODES, &codes, &error),
+                 QVIT_OK);
+        for (size_t j = 0; codes.data && j < codes.dims[0] * codes.dims[1]; j++)
+            hash = hash * 31 + ((const uint8_t *)codes.data)[j];
+    }
+    calibration_results_close(&results);
+    calibration_end(&c);
+    qvit_engine_destroy(engine);
+    return hash;
+}
+
+/* Recipes that do not read gradients give what they give without them. */
+static void calibrator_takes_gradients(void)
+{
+    make_model();
+    CHECK(solve(true, "minmax") == solve(false, "minmax"));
+    CHECK(solve(true, "mse") == solve(false, "mse"));
+    drop_model();
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -342,6 +384,7 @@ int main(int argc, char **argv)
     RUN(several_draws_give_root_mean_squares);
     RUN(batches_and_threads_do_not_matter);
     RUN(failures_are_reported);
+    RUN(calibrator_takes_gradients);
     rmdir(run_folder);
     return test_end();
 }
