@@ -139,6 +139,8 @@ static const struct setting {
     {"passes", WHOLE, offsetof(struct qvitp_recipe, passes), 0, 100, NULL, NULL},
     {"refine", WHOLE, offsetof(struct qvitp_recipe, refine), 0, 100, NULL, NULL},
     {"rounds", WHOLE, offsetof(struct qvitp_recipe, rounds), 1, 20, NULL, NULL},
+    {"equalize-gelu", REAL, offsetof(struct qvitp_recipe, equalize_gelu), 0, 1, NULL, NULL},
+    {"margin", REAL, offsetof(struct qvitp_recipe, margin), 0, 4, NULL, NULL},
     {"equalize", REAL, offsetof(struct qvitp_recipe, equalize), 0, 1, NULL, NULL},
 };
 

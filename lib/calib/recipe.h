@@ -20,7 +20,7 @@ struct qvitp_recipe {
     /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
     int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
     /* Channels: the strength of their scales, and whether they are centred. */
-    double equalize;
+    double equalize, equalize_gelu, margin;
     int32_t center;
     /* Codes and biases. ridge: how reluctantly weights make up for the rounding of their inputs, 0 not
      * at all; damping and passes: see round.h; row_floor: see weights.h. */

@@ -31,11 +31,19 @@ struct group {
     size_t count, inputs;
     struct part *part;
     struct qvitp_channels channels;
+    float *first_lo, *first_hi; /* [inputs] of the class tokens, stretched; NULL: not looked at */
     struct qvitp_span span;
     struct qvitp_coder coder;
 };
 
 /* ---- the input's channels and range ---- */
+
+/* What of the kept rows is encoded. */
+static enum qvitp_part input_part(const struct group *g, const struct qvitp_site *s)
+{
+    enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
+    return stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
+}
 
 /* Whether the producer of the input can apply scales and shifts. */
 static int has_channels(const struct group *g)
@@ -46,7 +54,7 @@ static int has_channels(const struct group *g)
         if (s->kind == QVIT_INPUT_IMAGE) return 0;
         if (s->kind != QVIT_INPUT_LAYER_NORM && s->producer == SIZE_MAX) return 0;
     }
-    return r->equalize > 0 || r->center;
+    return r->equalize > 0 || r->equalize_gelu > 0 || r->center;
 }
 
 /* The range of channel c over all sites of the group. */
@@ -61,6 +69,52 @@ static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
         *lo = i ? fminf(*lo, low) : low;
         *hi = i ? fmaxf(*hi, high) : high;
     }
+    if (!g->first_lo) return;
+    *lo = fminf(*lo, g->first_lo[c]);
+    *hi = fmaxf(*hi, g->first_hi[c]);
+}
+
+/* Widens the ranges of the class tokens, the first rows, of one site. */
+static size_t add_first_rows(struct group *g, const struct qvitp_site *s)
+{
+    enum qvitp_part part = input_part(g, s);
+    size_t seen = 0;
+    for (size_t i = 0; i < s->rows.count; i++) {
+        const struct qvitp_sample_row *row = &s->rows.rows[i];
+        if (row->key.row || !(row->parts >> part & 1)) continue;
+        const float *x = qvitp_sample_part(&s->rows, row, part);
+        for (size_t c = 0; c < g->inputs; c++) {
+            g->first_lo[c] = seen ? fminf(g->first_lo[c], x[c]) : x[c];
+            g->first_hi[c] = seen ? fmaxf(g->first_hi[c], x[c]) : x[c];
+        }
+        seen++;
+    }
+    return seen;
+}
+
+/*
+ * Of class tokens there is one in each image, too few to have shown how far they go, and what the model
+ * answers is read from them. The largest of n values with exponential tails grows as ln n: what n images
+ * showed is stretched about its middle to what MANY would.
+ */
+static qvit_status set_first_rows(struct group *g, qvit_error *error)
+{
+    const double many = 1024, strength = g->solving->recipe.margin;
+    if (strength <= 0 || g->span.fixed) return QVIT_OK;
+    g->first_lo = qvitp_pool_alloc(&g->pool, g->inputs, 2 * sizeof *g->first_lo);
+    if (!g->first_lo) return qvitp_no_memory(error);
+    g->first_hi = g->first_lo + g->inputs;
+    size_t seen = 0;
+    for (size_t i = 0; i < g->count; i++) seen += add_first_rows(g, g->part[i].site);
+    double stretch = seen ? fmax(log(many) / log((double)seen + 1), 1) : 1;
+    stretch = 1 + (stretch - 1) * strength;
+    for (size_t c = 0; c < g->inputs; c++) {
+        double middle = ((double)g->first_lo[c] + (double)g->first_hi[c]) / 2;
+        double half = ((double)g->first_hi[c] - (double)g->first_lo[c]) / 2 * stretch;
+        g->first_lo[c] = (float)(middle - half);
+        g->first_hi[c] = (float)(middle + half);
+    }
+    return QVIT_OK;
 }
 
 static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error *error)
@@ -68,6 +122,8 @@ static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error 
     struct qvitp_channels *c = &g->channels;
     struct qvitp_recipe recipe = g->solving->recipe;
     if (scheme != QVIT_SCHEME_ASYMMETRIC) recipe.center = 0; /* their 0 must stay 0 */
+    if (g->part[0].site->kind == QVIT_INPUT_GELU && recipe.equalize_gelu > 0)
+        recipe.equalize = recipe.equalize_gelu;
     c->count = g->inputs;
     c->lo = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->lo);
     c->hi = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->hi);
@@ -100,6 +156,10 @@ static void set_span(struct group *g)
             qvitp_solve_range(recipe, g->span.bits, s, stream, 0, 0, g->inputs, &g->span.lo,
                               &g->span.hi);
         }
+        for (size_t c = 0; g->first_lo && c < g->inputs; c++) {
+            g->span.lo = fminf(g->span.lo, g->first_lo[c]);
+            g->span.hi = fmaxf(g->span.hi, g->first_hi[c]);
+        }
     }
     if (g->span.lo == g->span.hi)
         qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "%s: the input was always 0", first->label);
@@ -115,6 +175,7 @@ static qvit_status set_input(struct group *g, qvit_error *error)
                                   .bits = image ? 8 : recipe->input_bits,
                                   .ratio_power = recipe->ratio_power,
                                   .fixed = image};
+    QVITP_TRY(set_first_rows(g, error));
     if (has_channels(g)) QVITP_TRY(set_channels(g, g->span.scheme, error));
     set_span(g);
     if (!isfinite(g->span.lo) || !isfinite(g->span.hi))
@@ -206,9 +267,8 @@ static qvit_status choose_rows(struct group *g, struct rows *r, qvit_error *erro
     const struct qvitp_solving *solving = g->solving;
     const struct qvitp_site *s = r->site;
     const struct qvitp_metric *metric = qvitp_recipe_metric(&solving->recipe, s->type, s->kind);
-    enum qvitp_stream stream = qvitp_solve_stream(solving, s, QVITP_STREAM_INPUT);
     const uint32_t gradient = 1u << QVITP_PART_GRADIENT, target = 1u << QVITP_PART_TARGET;
-    r->input = stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
+    r->input = input_part(g, s);
     r->order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *r->order);
     if (!r->order) return qvitp_no_memory(error);
     uint32_t input = 1u << r->input, whole = input | 1u << QVITP_PART_INPUT;

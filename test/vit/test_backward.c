@@ -4,7 +4,6 @@
 #include "../../examples/common/thread_pool.h"
 #include "backward.h"
 #include "calibrate.h"
-#include "derivatives.h"
 #include "float_model.h"
 #include "probe.h"
 #include "random_model.h"
@@ -377,122 +376,6 @@ static void calibrator_takes_gradients(void)
     drop_model();
 }
 
-/* ---- probes ---- */
-
-/* The mean of v v^T tends to diag(p) - p p^T. */
-static void probes_have_the_covariance_of_softmax(void)
-{
-    enum { CLASSES = 7, DRAWS = 20000 };
-    const uint64_t seed = test_random(), number = test_below(1000);
-    float logits[CLASSES];
-    double p[CLASSES], mean[CLASSES][CLASSES] = {{0}};
-    for (size_t i = 0; i < CLASSES; i++) p[i] = (double)(logits[i] = 2 * test_normal());
-    reference_softmax(p, CLASSES, 1);
-    for (uint64_t draw = 0; draw < DRAWS; draw++) {
-        float v[CLASSES];
-        probe_draw(seed, number, draw, logits, CLASSES, v);
-        for (size_t i = 0; i < CLASSES * CLASSES; i++)
-            mean[i / CLASSES][i % CLASSES] +=
-                (double)v[i / CLASSES] * (double)v[i % CLASSES] / DRAWS;
-    }
-    for (size_t i = 0; i < CLASSES; i++) {
-        for (size_t j = 0; j < CLASSES; j++) {
-            const double expected = (i == j) * p[i] - p[i] * p[j];
-            CHECK_NEAR(mean[i][j], expected, 6 * sqrt(p[i] * p[j] / DRAWS) + 1e-6);
-        }
-    }
-}
-
-/* A prediction that is all but certain still has a gradient. */
-static void sure_predictions_have_probes(void)
-{
-    const float logits[] = {60, 0, -5};
-    float v[3];
-    probe_draw(test_random(), 0, 0, logits, 3, v);
-    for (size_t i = 0; i < 3; i++) CHECK(v[i] != 0);
-}
-
-/* ---- the steps that are no products ---- */
-
-/* Workers of random number, whose tasks run in reverse order. */
-static qvit_status run_backwards(void *user, size_t count, qvit_task *task, void *argument)
-{
-    (void)user;
-    while (count-- > 0) task(argument, count, 0);
-    return QVIT_OK;
-}
-
-static qvit_executor random_executor(void)
-{
-    qvit_executor executor = QVIT_EXECUTOR_INIT;
-    executor.workers = 1 + test_below(5);
-    executor.run = run_backwards;
-    return executor;
-}
-
-static void gelu_slopes_are_exact(void)
-{
-    enum { COUNT = 5001 };
-    static float x[COUNT], gradient[COUNT];
-    const qvit_executor executor = random_executor();
-    qvit_error error;
-    for (size_t i = 0; i < COUNT; i++) {
-        x[i] = (i % 2 ? 4 : 20) * test_uniform();
-        gradient[i] = 1;
-    }
-    x[0] = 0, x[1] = -1e30f, x[2] = 1e30f, x[3] = 1e-40f;
-    CHECK_EQ(gelu_backward(&executor, x, COUNT, gradient, &error), QVIT_OK);
-    for (size_t i = 0; i < COUNT; i++) {
-        const double z = (double)x[i];
-        const double bell = exp(-0.5 * z * z) / sqrt(2 * acos(-1));
-        CHECK_NEAR(gradient[i], 0.5 * erfc(-z / sqrt(2)) + z * bell, 1e-6);
-    }
-}
-
-static void softmax_gradients_are_exact(void)
-{
-    enum { ROWS = 9, MOST = 70 };
-    static float p[ROWS * MOST], gradient[ROWS * MOST], before[ROWS * MOST];
-    const qvit_executor executor = random_executor();
-    const size_t cols = 1 + test_below(MOST);
-    const float scale = 0.1f + (float)test_below(10);
-    qvit_error error;
-    for (size_t i = 0; i < ROWS * cols; i++) {
-        p[i] = (1 + test_uniform()) / (float)cols;
-        before[i] = gradient[i] = test_normal();
-    }
-    CHECK_EQ(softmax_backward(&executor, p, ROWS, cols, scale, gradient, &error), QVIT_OK);
-    for (size_t i = 0; i < ROWS * cols; i++) {
-        const size_t row = i - i % cols;
-        double mean = 0;
-        for (size_t j = row; j < row + cols; j++) mean += (double)p[j] * (double)before[j];
-        const double expected = (double)scale * (double)p[i] * ((double)before[i] - mean);
-        CHECK_NEAR(gradient[i], expected, 1e-5);
-    }
-}
-
-static void matrices_are_transposed(void)
-{
-    const size_t rows = 1 + test_below(50), cols = 1 + test_below(50), count = 1 + test_below(4);
-    const size_t in_stride = cols + test_below(5), out_stride = rows + test_below(5);
-    float *in = calloc(count * rows * in_stride, sizeof *in);
-    float *out = calloc(count * cols * out_stride, sizeof *out);
-    const matrices from = {in, count, rows, cols, in_stride};
-    const matrices to = {out, count, cols, rows, out_stride};
-    const qvit_executor executor = random_executor();
-    qvit_error error;
-    size_t wrong = 0;
-    for (size_t i = 0; i < count * rows * in_stride; i++) in[i] = test_uniform();
-    CHECK_EQ(transpose(&executor, &from, &to, &error), QVIT_OK);
-    for (size_t i = 0; i < count * cols * out_stride; i++) {
-        const size_t number = i / out_stride / cols, col = i / out_stride % cols;
-        const size_t row = i % out_stride;
-        wrong += out[i] != (row < rows ? in[(number * rows + row) * in_stride + col] : 0);
-    }
-    free(in), free(out);
-    CHECK_EQ(wrong, 0);
-}
-
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -502,11 +385,6 @@ int main(int argc, char **argv)
     RUN(batches_and_threads_do_not_matter);
     RUN(failures_are_reported);
     RUN(calibrator_takes_gradients);
-    RUN(probes_have_the_covariance_of_softmax);
-    RUN(sure_predictions_have_probes);
-    RUN(gelu_slopes_are_exact);
-    RUN(softmax_gradients_are_exact);
-    RUN(matrices_are_transposed);
     rmdir(run_folder);
     return test_end();
 }
