@@ -131,6 +131,7 @@ static const struct setting {
     {"grid", CHOICE, offsetof(struct qvitp_recipe, inverse_grid), 0, 0, "inverse", "linear"},
     {"channels", CHOICE, offsetof(struct qvitp_recipe, center), 0, 0, "centered", "as-is"},
     {"rounding", CHOICE, offsetof(struct qvitp_recipe, gptq), 0, 0, "gptq", "nearest"},
+    {"sensitivity", CHOICE, offsetof(struct qvitp_recipe, nuclear), 0, 0, "nuclear", "gradient"},
     {"bias", CHOICE, offsetof(struct qvitp_recipe, correct), 0, 0, "corrected", "as-is"},
     {"candidates", WHOLE, offsetof(struct qvitp_recipe, candidates), 1, 10000, NULL, NULL},
     {"ridge", REAL, offsetof(struct qvitp_recipe, ridge), 0, 1000, NULL, NULL},

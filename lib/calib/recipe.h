@@ -26,6 +26,7 @@ struct qvitp_recipe {
      * at all; damping and passes: see round.h; row_floor: see weights.h. */
     int32_t gptq, correct, passes;
     double ridge, damping, row_floor;
+    int32_t nuclear; /* the loss of a result is weighed by the output's nuclear norm */
     int32_t weight_bits, input_bits;
 };
 
