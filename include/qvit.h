@@ -1160,6 +1160,34 @@ QVIT_API qvit_status qvit_result_tensor(const qvit_result *result, qvit_result_k
                                         qvit_tensor *out, qvit_error *error);
 
 /*
+ * What quantization did to the output of the site, on the rows that were kept, this site alone
+ * quantized: its result against the float product (or the observed target) of the same rows.
+ *
+ *   SQNR_DB    signal over squared error, in decibels
+ *   COSINE     cosine of the angle between the two, all rows as one vector
+ *   LOSS       how much the loss of the model is expected to rise, but for a constant factor: per
+ *              sample, the sum of squared errors, each times the squared gradient, where gradients
+ *              were observed; else the sum of squared errors; with sensitivity=nuclear (linear
+ *              sites) that times the nuclear norm of the output (Liu et al., arXiv 2106.14156, 3.5).
+ *              Losses of sites add up: this is what qvit_allocate wants
+ *   SATURATED_INPUT, SATURATED_SECOND  share of the codes that lie at an end of their range
+ */
+typedef int32_t qvit_score_key;
+enum {
+    QVIT_SCORE_SQNR_DB = 1,
+    QVIT_SCORE_COSINE = 2,
+    QVIT_SCORE_LOSS = 3,
+    QVIT_SCORE_SATURATED_INPUT = 4,
+    QVIT_SCORE_SATURATED_SECOND = 5
+};
+
+/*
+ * One of these numbers; NaN where no rows were kept, for an unknown key, and for NULL. Infinite where
+ * nothing was lost. Any thread, never fails.
+ */
+QVIT_API double qvit_result_score(const qvit_result *result, qvit_score_key key);
+
+/*
  * Bytes to store the weights of this site, which is what their tensors take: the codes as they lie
  * in WEIGHT_CODES (2 and 3 bits take the 4 of S4, 5 bits the 6 of S6, 7 bits the 8 of S8), and
  * their scales. 0 for matmul sites. The biases are not in it. For the memory at run time see

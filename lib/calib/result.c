@@ -1,6 +1,7 @@
 /* result.c - what solving found for one site: asking, copying, destroying. */
 #include "calib/result.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -83,6 +84,25 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d is no key of a tensor", (int)key);
     }
     return qvitp_ok(error);
+}
+
+double qvit_result_score(const qvit_result *r, qvit_score_key key)
+{
+    if (!r) return NAN;
+    switch (key) {
+    case QVIT_SCORE_SQNR_DB:
+        return qvitp_score_sqnr_db(&r->score);
+    case QVIT_SCORE_COSINE:
+        return qvitp_score_cosine(&r->score);
+    case QVIT_SCORE_LOSS:
+        return qvitp_score_loss(&r->score);
+    case QVIT_SCORE_SATURATED_INPUT:
+        return qvitp_score_saturation(&r->score, 0);
+    case QVIT_SCORE_SATURATED_SECOND:
+        return qvitp_score_saturation(&r->score, 1);
+    default:
+        return NAN;
+    }
 }
 
 size_t qvit_result_weight_bytes(const qvit_result *r)

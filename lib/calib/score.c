@@ -64,7 +64,9 @@ double qvitp_score_cosine(const struct qvitp_score *s)
 
 double qvitp_score_loss(const struct qvitp_score *s)
 {
-    return s->samples ? s->loss / (double)s->samples : NAN;
+    if (!s->samples) return NAN;
+    double samples = (double)s->samples;
+    return s->nuclear > 0 ? s->nuclear / samples * (s->noise / samples) : s->loss / samples;
 }
 
 double qvitp_score_saturation(const struct qvitp_score *s, int side)

@@ -13,6 +13,7 @@ struct qvitp_score {
     double out, product;           /* sums of out^2 and out target */
     double loss;                   /* sum of (gradient (out - target))^2 */
     int32_t gradient;              /* whether there was one */
+    double nuclear;               /* sum of the singular values of the target; 0: not asked for */
     double saturated[2], codes[2]; /* codes at an end of their range, and all: left, right */
 };
 
@@ -26,7 +27,8 @@ void qvitp_score_codes(struct qvitp_score *score, int side, const struct qvitp_c
 
 double qvitp_score_sqnr_db(const struct qvitp_score *score);
 double qvitp_score_cosine(const struct qvitp_score *score);
-/* The squared error per sample, weighed by the gradient where there is one. */
+/* The squared error per sample, weighed by the gradient where there is one, or by the nuclear norm (Liu et
+ * al., arXiv 2106.14156, 3.5) where that was asked for. */
 double qvitp_score_loss(const struct qvitp_score *score);
 double qvitp_score_saturation(const struct qvitp_score *score, int side);
 

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/numerics.h"
+#include "calib/nuclear.h"
 #include "calib/range.h"
 #include "calib/weights.h"
 #include "op/encode.h"
@@ -93,6 +94,15 @@ static void add_offset(const struct qvitp_settling *s, struct work *w, float *ta
         }
 }
 
+static qvit_status add_nuclear(struct qvitp_pool *pool, size_t m, size_t n, const float *target,
+                               struct qvitp_score *score, qvit_error *error)
+{
+    double *scratch = qvitp_pool_alloc(pool, qvitp_nuclear_scratch(m, n), sizeof *scratch);
+    if (!scratch) return qvitp_no_memory(error);
+    score->nuclear += qvitp_nuclear_norm(m, n, target, n, scratch);
+    return QVIT_OK;
+}
+
 static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
                                 struct qvitp_score *score, qvit_error *error)
 {
@@ -106,7 +116,7 @@ static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
     qvitp_score_codes(score, 0, s->coder, w->piece.codes, m * s->product->k);
     qvitp_score_codes(score, 1, &right, s->codes, n * s->product->k);
     score->samples = w->piece.samples;
-    return QVIT_OK;
+    return s->recipe->nuclear ? add_nuclear(&w->pool, m, n, target, score, error) : QVIT_OK;
 }
 
 static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,

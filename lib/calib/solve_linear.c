@@ -121,7 +121,10 @@ static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error 
 {
     struct qvitp_channels *c = &g->channels;
     struct qvitp_recipe recipe = g->solving->recipe;
-    if (scheme != QVIT_SCHEME_ASYMMETRIC) recipe.center = 0; /* their 0 must stay 0 */
+    /* The 0 of other schemes must stay 0. GELU's and attention's outputs are lopsided: there the
+     * middle of the range is far from where the values are. */
+    if (scheme != QVIT_SCHEME_ASYMMETRIC || g->part[0].site->kind != QVIT_INPUT_LAYER_NORM)
+        recipe.center = 0;
     if (g->part[0].site->kind == QVIT_INPUT_GELU && recipe.equalize_gelu > 0)
         recipe.equalize = recipe.equalize_gelu;
     c->count = g->inputs;
