@@ -92,7 +92,7 @@ static qvit_status show(calibration *c, size_t site, const qvit_tensor *input,
 {
     qvit_observation seen = QVIT_OBSERVATION_INIT;
     seen.site = site;
-    seen.first_sample = c->images;
+    seen.first_sample = c->first;
     seen.input = input;
     seen.second = second;
     return qvit_calibrator_observe(c->calibrator, &seen, error);
@@ -146,13 +146,12 @@ static qvit_status see(void *user, network_stage stage, size_t block, const qvit
     return QVIT_OK;
 }
 
-qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
+qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t first, size_t count,
                                 qvit_error *error)
 {
     const network_observer observer = {c, see};
-    TRY(network_forward(&c->net, images, count, c->logits, &observer, error));
-    c->images += count;
-    return QVIT_OK;
+    c->first = first;
+    return network_forward(&c->net, images, count, c->logits, &observer, error);
 }
 
 /* ---- solving ---- */

@@ -6,6 +6,7 @@
 #include "../common/counting_allocator.h"
 #include "../common/thread_pool.h"
 #include "calibrate.h"
+#include "calibration_file.h"
 #include "dataset.h"
 #include "eval.h"
 #include "eval_options.h"
@@ -25,7 +26,7 @@ struct evaluation {
     float *logits, *quantized_logits; /* [n, classes]; the latter of one entry after the other */
     thread_pool *pool;
     counting_allocator calibration_memory;
-    qvit_engine *calibration_engine; /* NULL without images to calibrate with */
+    qvit_engine *calibration_engine; /* NULL if nothing is calibrated */
     qvit_engine *engine;             /* evaluates */
     size_t entry_count;              /* recipes times widths */
     report_entry *entries;
@@ -74,7 +75,7 @@ static qvit_status open_data(struct evaluation *e)
     if (e->n > found)
         return fail(e->error, QVIT_ERR_ARGUMENT, "%s has %zu images, fewer than --n %zu", o->images,
                     found, e->n);
-    if (o->calib) TRY(open_calibration_images(e));
+    if (o->calib_n) TRY(open_calibration_images(e));
     e->logits = calloc(e->n * e->model.classes, sizeof(float));
     e->quantized_logits = calloc(e->n * e->model.classes, sizeof(float));
     return e->logits && e->quantized_logits ? QVIT_OK : fail_memory(e->error);
@@ -127,7 +128,7 @@ static qvit_status create_engines(struct evaluation *e)
     e->pool = thread_pool_create(o->threads);
     if (!e->pool)
         return fail(e->error, QVIT_ERR_NO_MEMORY, "%zu threads cannot be had", o->threads);
-    if (o->calib) {
+    if (o->calibrates) {
         qvit_allocator allocator = counting_allocator_hook(&e->calibration_memory);
         TRY(create_engine(e, 0, &allocator, &e->calibration_engine));
     }
@@ -148,14 +149,17 @@ static qvit_status observe(struct evaluation *e, calibration *c)
 {
     const eval_options *o = &e->options;
     TRY(calibration_begin(c, &e->model, e->calibration_engine, o->batch, e->error));
+    for (size_t i = 0; i < o->load_calibration.count; i++)
+        TRY(calibration_file_load(o->load_calibration.items[i], c->calibrator, e->error));
     for (size_t done = 0; done < o->calib_n;) {
         size_t left = o->calib_n - done, count = left < o->batch ? left : o->batch;
-        const uint8_t *images = dataset_image(&e->calib, o->calib_first + done);
-        TRY(calibration_observe(c, images, count, e->error));
+        size_t first = o->calib_first + done;
+        TRY(calibration_observe(c, dataset_image(&e->calib, first), first, count, e->error));
         done += count;
         progress("calibrate", done, o->calib_n);
     }
-    return QVIT_OK;
+    if (!o->save_calibration) return QVIT_OK;
+    return calibration_file_save(o->save_calibration, c->calibrator, e->error);
 }
 
 /* Solves for one entry, and makes its network: that is all that is kept of the results. */
@@ -201,7 +205,7 @@ static qvit_status solve_all(struct evaluation *e, calibration *c)
 static qvit_status calibrate(struct evaluation *e)
 {
     const eval_options *o = &e->options;
-    if (!o->calib) return QVIT_OK;
+    if (!o->calibrates) return QVIT_OK;
     e->entry_count = o->recipe_count * o->width_count;
     e->entries = calloc(e->entry_count, sizeof *e->entries);
     e->quantized = calloc(e->entry_count, sizeof *e->quantized);
