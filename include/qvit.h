@@ -228,8 +228,7 @@ QVIT_API const char *qvit_version_string(void);
  *
  * ARGUMENT is also a tensor of another type than the plan's port, data that is not aligned to its
  * element, a plan of another operation, and a workspace that is NULL, too small or not aligned.
- * FORMAT, VERSION, CHECKSUM and IO are for reading and writing files: no call of version 0.1
- * returns them.
+ * FORMAT, VERSION, CHECKSUM and IO come from reading and writing the state of a calibrator alone.
  */
 typedef int32_t qvit_status;
 enum {
@@ -979,6 +978,51 @@ QVIT_API qvit_status qvit_calibrator_observe(qvit_calibrator *calibrator,
  */
 QVIT_API qvit_status qvit_calibrator_forget(qvit_calibrator *calibrator, size_t site,
                                             qvit_error *error);
+
+/*
+ * Takes `size` bytes (> 0) of what is being written, which follow those of the call before, and are
+ * read during the call. Nonzero says that they could not be taken, and ends the writing.
+ */
+typedef int32_t (*qvit_write)(void *user, const void *data, size_t size);
+
+/*
+ * The state of a calibrator is all that it observed, as bytes that every machine reads. With it a
+ * calibration may stop and go on later in another process, or run in parts in several processes
+ * whose states one calibrator loads. The host adds the same sites and ties to each of them, and
+ * numbers the samples of all as those of one run.
+ *
+ * How observations were split shows nowhere: one run, any parts of it merged in any order, and a
+ * run that was saved, loaded and continued have the same state and the same results, byte for byte.
+ * Even the parts of a row may come from different runs.
+ *
+ * What a state holds: minima, maxima, histograms and kept rows, and what they belong to: seed,
+ * max_bytes and max_rows, and of the sites their names, types, kinds, sizes, ties, and hashes of
+ * weights and biases. Weights themselves and results are not in it. It is about as large as the
+ * kept rows are, and ends with a checksum.
+ *
+ * Writes the state, in pieces of a few KiB; needs no memory but 10 KiB of stack. The calibrator may
+ * have observed anything or nothing, and does not change. What was written before an error is of
+ * no use.
+ * Errors: ARGUMENT, IO (write returned nonzero).
+ */
+QVIT_API qvit_status qvit_calibrator_save(const qvit_calibrator *calibrator, qvit_write write,
+                                          void *user, qvit_error *error);
+
+/*
+ * Adds a state to what the calibrator observed: afterwards it is as if it had seen all of it
+ * itself. That closes the set of sites and ties, unless the state holds nothing. Results of sites
+ * that are solved already stay until they are solved again. `data` is the whole state, at any
+ * alignment, read during the call; any bytes are safe to pass. Of a call that failed nothing is
+ * kept.
+ *
+ * Errors: FORMAT (no state, or a damaged one; qvit_error.offset says where), VERSION (a state that
+ * is newer than the library), CHECKSUM, NO_MEMORY; STATE (saved with another seed or other limits,
+ * or with other sites, and the text says what differs; or a part of a kept row came twice, as when
+ * a state is loaded twice); ARGUMENT, also for a max_bytes that leaves a site nothing, as in
+ * observing.
+ */
+QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const void *data,
+                                          size_t size, qvit_error *error);
 
 /*
  * How to solve.

@@ -104,7 +104,7 @@ static qvit_status show(calibration *c, size_t site, const qvit_tensor *input,
 {
     qvit_observation seen = QVIT_OBSERVATION_INIT;
     seen.site = site;
-    seen.first_sample = c->images;
+    seen.first_sample = c->first;
     seen.input = input;
     seen.second = second;
     return qvit_calibrator_observe(c->calibrator, &seen, error);
@@ -187,22 +187,20 @@ static qvit_status see_gradient(void *user, gradient_stage stage, size_t block,
     const calibration *c = user;
     qvit_observation seen = QVIT_OBSERVATION_INIT;
     seen.site = gradient_site(c->model, stage, block);
-    seen.first_sample = c->images;
+    seen.first_sample = c->first;
     seen.gradient = gradient;
     return qvit_calibrator_observe(c->calibrator, &seen, error);
 }
 
-qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
+qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t first, size_t count,
                                 qvit_error *error)
 {
     const network_observer inputs = {c, see};
     const gradient_observer gradients = {c, see_gradient};
-    if (c->gradients)
-        TRY(backward_run(&c->backward, images, c->images, count, &inputs, &gradients, error));
-    else
-        TRY(network_forward(&c->net, images, count, c->logits, &inputs, error));
-    c->images += count;
-    return QVIT_OK;
+    c->first = first;
+    if (!c->gradients)
+        return network_forward(&c->net, images, count, c->logits, &inputs, error);
+    return backward_run(&c->backward, images, first, count, &inputs, &gradients, error);
 }
 
 /* ---- solving ---- */

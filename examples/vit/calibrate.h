@@ -48,7 +48,7 @@ typedef struct calibration {
     backward backward; /* through it; all zero without gradients */
     bool gradients;
     float *logits; /* of a batch, read by nobody */
-    size_t images; /* observed so far */
+    size_t first;  /* number of the first image that is being shown */
 } calibration;
 
 /* What to solve with; see qvit_solve_options. */
@@ -70,8 +70,9 @@ typedef struct calibration_results {
 qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
                               const calibration_options *options, qvit_error *error);
 
-/* Shows count <= batch images; across calls they are numbered from 0. */
-qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t count,
+/* Shows count <= batch images. `first` is the number of the first of them: every image of a calibration
+ * has one of its own, whichever process shows it. */
+qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t first, size_t count,
                                 qvit_error *error);
 
 /* *out is empty after a failure. The results do not need the calibration any more. */

@@ -6,6 +6,7 @@
 #include "../common/counting_allocator.h"
 #include "../common/thread_pool.h"
 #include "calibrate.h"
+#include "calibration_file.h"
 #include "dataset.h"
 #include "eval.h"
 #include "eval_options.h"
@@ -26,7 +27,7 @@ struct evaluation {
     float *logits, *quantized_logits; /* [n, classes]; the latter of one entry after the other */
     thread_pool *pool;
     counting_allocator calibration_memory;
-    qvit_engine *calibration_engine; /* NULL without images to calibrate with */
+    qvit_engine *calibration_engine; /* NULL if nothing is calibrated */
     qvit_engine *engine;             /* evaluates */
     size_t entry_count;              /* recipes times widths */
     report_entry *entries;
@@ -75,7 +76,7 @@ static qvit_status open_data(struct evaluation *e)
     if (e->n > found)
         return fail(e->error, QVIT_ERR_ARGUMENT, "%s has %zu images, fewer than --n %zu", o->images,
                     found, e->n);
-    if (o->calib) TRY(open_calibration_images(e));
+    if (o->calib_n) TRY(open_calibration_images(e));
     e->logits = calloc(e->n * e->model.classes, sizeof(float));
     e->quantized_logits = calloc(e->n * e->model.classes, sizeof(float));
     return e->logits && e->quantized_logits ? QVIT_OK : fail_memory(e->error);
@@ -128,7 +129,7 @@ static qvit_status create_engines(struct evaluation *e)
     e->pool = thread_pool_create(o->threads);
     if (!e->pool)
         return fail(e->error, QVIT_ERR_NO_MEMORY, "%zu threads cannot be had", o->threads);
-    if (o->calib) {
+    if (o->calibrates) {
         qvit_allocator allocator = counting_allocator_hook(&e->calibration_memory);
         TRY(create_engine(e, 0, &allocator, &e->calibration_engine));
     }
@@ -170,14 +171,17 @@ static qvit_status observe(struct evaluation *e, calibration *c)
     const qvit_executor executor = thread_pool_executor(e->pool);
     const calibration_options options = {o->batch, gradients_wanted(o), &executor};
     TRY(calibration_begin(c, &e->model, e->calibration_engine, &options, e->error));
+    for (size_t i = 0; i < o->load_calibration.count; i++)
+        TRY(calibration_file_load(o->load_calibration.items[i], c->calibrator, e->error));
     for (size_t done = 0; done < o->calib_n;) {
         size_t left = o->calib_n - done, count = left < o->batch ? left : o->batch;
-        const uint8_t *images = dataset_image(&e->calib, o->calib_first + done);
-        TRY(calibration_observe(c, images, count, e->error));
+        size_t first = o->calib_first + done;
+        TRY(calibration_observe(c, dataset_image(&e->calib, first), first, count, e->error));
         done += count;
         progress("calibrate", done, o->calib_n);
     }
-    return QVIT_OK;
+    if (!o->save_calibration) return QVIT_OK;
+    return calibration_file_save(o->save_calibration, c->calibrator, e->error);
 }
 
 /* Solves for one entry, and makes its network: that is all that is kept of the results. */
@@ -195,8 +199,8 @@ static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t numb
     calibration_results results;
     if (!strcmp(entry->recipe, "best") && !getenv("PARALLEL"))
         TRY(solve_in_order(c, e->calibration_engine, &recipe,
-                           dataset_image(&e->calib, o->calib_first), o->calib_n, &results,
-                           e->error));
+                           dataset_image(&e->calib, o->calib_first), o->calib_first, o->calib_n,
+                           &results, e->error));
     else
         TRY(calibration_solve(c, &recipe, &results, e->error));
     entry->weight_bytes = calibration_results_weight_bytes(&results);
@@ -228,7 +232,7 @@ static qvit_status solve_all(struct evaluation *e, calibration *c)
 static qvit_status calibrate(struct evaluation *e)
 {
     const eval_options *o = &e->options;
-    if (!o->calib) return QVIT_OK;
+    if (!o->calibrates) return QVIT_OK;
     e->entry_count = o->recipe_count * o->width_count;
     e->entries = calloc(e->entry_count, sizeof *e->entries);
     e->quantized = calloc(e->entry_count, sizeof *e->quantized);

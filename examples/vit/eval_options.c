@@ -27,10 +27,12 @@ static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_
          .most = MAX_COUNT},
         {"--calib", "FILE", "images to calibrate with; without, only floats are evaluated",
          .text = &o->calib},
-        {"--calib-n", "N", "how many of them (32)", .number = &o->calib_n, .least = 1,
-         .most = MAX_COUNT},
+        {"--calib-n", "N", "how many of them (32)", .number = &o->calib_n, .most = MAX_COUNT},
         {"--calib-first", "I", "the first one's number (0)", .number = &o->calib_first,
          .most = MAX_COUNT},
+        {"--load-calibration", "FILE", "add what was observed and saved; may be repeated",
+         .list = &o->load_calibration},
+        {"--save-calibration", "FILE", "write what was observed", .text = &o->save_calibration},
         {"--recipe", "NAME,..", "how to choose quantizers (minmax)", .text = &raw->recipes},
         {"--bits", "wXaY,..", "widths of weights and of inputs, 2 to 8 (w8a8)",
          .text = &raw->widths},
@@ -97,12 +99,15 @@ static qvit_status split_lists(eval_options *o, const struct raw_options *raw, q
     return QVIT_OK;
 }
 
-static qvit_status check_together(const eval_options *o, const struct raw_options *raw,
-                                  qvit_error *error)
+static qvit_status check_together(eval_options *o, const struct raw_options *raw, qvit_error *error)
 {
-    bool quantizes = raw->recipes || raw->widths || o->settings.count || o->quantized_logits;
-    if (quantizes && !o->calib)
-        return fail(error, QVIT_ERR_ARGUMENT, "--calib is needed to quantize");
+    bool quantizes = raw->recipes || raw->widths || o->settings.count || o->quantized_logits ||
+                     o->save_calibration || o->calib;
+    if (!o->calib) o->calib_n = 0;
+    o->calibrates = o->calib_n || o->load_calibration.count;
+    if (quantizes && !o->calibrates)
+        return fail(error, QVIT_ERR_ARGUMENT,
+                    "--calib is needed to quantize, with images, or --load-calibration");
     if (o->quantized_logits && o->recipe_count * o->width_count > 1)
         return fail(error, QVIT_ERR_ARGUMENT,
                     "--quantized-logits takes one recipe and one width only");

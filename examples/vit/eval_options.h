@@ -17,14 +17,17 @@ typedef struct eval_width {
 
 typedef struct eval_options {
     const char *model, *images, *labels;
-    const char *calib;                            /* NULL: the float model alone */
+    const char *calib;                            /* images to calibrate with, or NULL */
+    text_list load_calibration;                   /* files with what was observed before */
+    const char *save_calibration;                 /* a file to write, or NULL */
     const char *json, *logits, *quantized_logits; /* files to write, or NULL */
     const char *trace_folder;                     /* NULL: no trace */
     size_t trace_block;
     const char *isa; /* NULL: all that the CPU has */
     vit_model_options model_options;
-    size_t n; /* 0: all images */
-    size_t calib_n, calib_first;
+    size_t n;                    /* 0: all images */
+    size_t calib_n, calib_first; /* 0 images without `calib` */
+    bool calibrates;             /* with images or files; else there is the float model alone */
     size_t batch, threads;
     const char *recipes[EVAL_MAX_RECIPES]; /* the library's own texts */
     size_t recipe_count;

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +18,25 @@ FILE *open_to_read(const char *path)
     FILE *stream = fdopen(descriptor, "rb");
     if (!stream) close(descriptor);
     return stream;
+}
+
+void *read_all(FILE *stream, size_t *size, const char **problem)
+{
+    struct stat status;
+    if (fstat(fileno(stream), &status) || !S_ISREG(status.st_mode)) {
+        *problem = "not a regular file";
+        return NULL;
+    }
+    *size = (size_t)status.st_size;
+    void *bytes = (uintmax_t)status.st_size < SIZE_MAX ? malloc(*size + 1) : NULL;
+    if (!bytes) {
+        *problem = "there is not enough memory to read the file";
+        return NULL;
+    }
+    if (fread(bytes, 1, *size, stream) == *size) return bytes;
+    *problem = "the file cannot be read in full";
+    free(bytes);
+    return NULL;
 }
 
 FILE *open_part(const char *path, char *part, size_t part_size)

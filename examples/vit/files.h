@@ -8,6 +8,9 @@
 /* Opens a file to read. Does not wait for a writer where the path is a pipe. NULL, and errno. */
 FILE *open_to_read(const char *path);
 
+/* All bytes of a regular file, to be freed; NULL, and why in *problem, if that fails. */
+void *read_all(FILE *stream, size_t *size, const char **problem);
+
 /*
  * Opens a new file next to the one to be written, and writes its name to `part`. Exclusively: no other
  * writer has the name, and no link that somebody left there is followed. NULL, and errno; ENOTSUP where

@@ -16,7 +16,7 @@ struct in_order {
     const qvit_engine *engine;
     const calibration_recipe *recipe;
     const uint8_t *images;
-    size_t count;
+    size_t first, count;
     network quantized; /* made step by step */
     calibration_results *results;
     float *behind, *floats; /* [count][tokens][width], the streams */
@@ -43,6 +43,7 @@ static qvit_status each_part(struct in_order *o, size_t block, part_fn *run)
                             .block = block,
                             .first = first,
                             .images = images,
+                         .first = first,
                             .behind = o->behind + first * stream,
                             .floats = o->floats + first * stream,
                             .quantized = {&o->quantized, images, NULL, o->error},
@@ -59,7 +60,7 @@ static qvit_status show(const struct part *p, size_t site, const qvit_tensor *in
 {
     qvit_observation seen = QVIT_OBSERVATION_INIT;
     seen.site = site;
-    seen.first_sample = p->first;
+    seen.first_sample = p->o->first + p->first;
     seen.input_quantized = input;
     seen.second_quantized = second;
     seen.target = target;
@@ -309,8 +310,8 @@ static qvit_status run(struct in_order *o)
 }
 
 qvit_status solve_in_order(calibration *c, const qvit_engine *engine,
-                           const calibration_recipe *recipe, const uint8_t *images, size_t count,
-                           calibration_results *results, qvit_error *error)
+                           const calibration_recipe *recipe, const uint8_t *images, size_t first,
+                           size_t count, calibration_results *results, qvit_error *error)
 {
     *results = (calibration_results){0};
     struct in_order o = {.c = c,

@@ -10,13 +10,13 @@
 
 /*
  * c        has been shown the images, in this order
- * images   count of them, as they were shown
+ * images   count of them, from number `first` on, as they were shown
  * results  as calibration_solve leaves them
  *
  * Works in memory of two streams of floats for each image besides the calibrator's own.
  */
 qvit_status solve_in_order(calibration *c, const qvit_engine *engine,
-                           const calibration_recipe *recipe, const uint8_t *images, size_t count,
-                           calibration_results *results, qvit_error *error);
+                           const calibration_recipe *recipe, const uint8_t *images, size_t first,
+                           size_t count, calibration_results *results, qvit_error *error);
 
 #endif

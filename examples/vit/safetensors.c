@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum {
     LENGTH_BYTES = 8,
@@ -403,26 +402,6 @@ int safetensors_parse(const void *bytes, size_t size, safetensors *out, char *me
     safetensors_close(out);
     snprintf(message, message_size, "byte %zu: %s", p.problem_at, p.problem);
     return -1;
-}
-
-/* Reads all of the stream. Returns NULL, and why in *problem, if that fails. */
-static void *read_all(FILE *stream, size_t *size, const char **problem)
-{
-    struct stat status;
-    if (fstat(fileno(stream), &status) || !S_ISREG(status.st_mode)) {
-        *problem = "not a regular file";
-        return NULL;
-    }
-    *size = (size_t)status.st_size;
-    void *bytes = (uintmax_t)status.st_size < SIZE_MAX ? malloc(*size + 1) : NULL;
-    if (!bytes) {
-        *problem = "there is not enough memory to read the file";
-        return NULL;
-    }
-    if (fread(bytes, 1, *size, stream) == *size) return bytes;
-    *problem = "the file cannot be read in full";
-    free(bytes);
-    return NULL;
 }
 
 int safetensors_open(const char *path, safetensors *out, char *message, size_t message_size)

@@ -7,19 +7,11 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "calib/calibrator.h"
 #include "calib/result.h"
 #include "calib/solve.h"
 #include "engine.h"
 #include "tensor.h"
-
-struct qvit_calibrator {
-    const qvit_engine *engine;
-    uint64_t seed, max_bytes;
-    size_t max_rows;
-    size_t count, room;
-    struct qvitp_site **sites;
-    int32_t observed;
-};
 
 static const uint64_t default_max_bytes = UINT64_C(1) << 30;
 static const size_t default_max_rows = 1024, most_rows = 65536;
@@ -217,7 +209,7 @@ qvit_status qvit_calibrator_observe(qvit_calibrator *c, const qvit_observation *
     QVITP_TRY(QVITP_READ(&o, observation, error));
     if (o.site >= c->count)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "there is no site %zu", o.site);
-    struct qvitp_bounds bounds = {c->seed, c->max_bytes / c->count, c->max_rows};
+    struct qvitp_bounds bounds = qvitp_calibrator_bounds(c);
     struct qvitp_site *site = c->sites[o.site];
     qvit_status status = qvitp_site_observe(site, c->engine, &bounds, &o, error);
     if (status != QVIT_OK) {

@@ -19,7 +19,7 @@ uint64_t qvitp_hash(uint64_t seed, uint64_t site, uint64_t sample, uint64_t row)
     return mix(mix(mix(mix(seed) ^ site) ^ sample) ^ row);
 }
 
-static int compare(const struct qvitp_key *a, const struct qvitp_key *b)
+int qvitp_key_compare(const struct qvitp_key *a, const struct qvitp_key *b)
 {
     if (a->hash != b->hash) return a->hash < b->hash ? -1 : 1;
     if (a->sample != b->sample) return a->sample < b->sample ? -1 : 1;
@@ -93,7 +93,7 @@ static size_t find(const struct qvitp_sample *s, const struct qvitp_key *key)
     size_t low = 0, high = s->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (compare(&s->rows[middle].key, key) < 0) {
+        if (qvitp_key_compare(&s->rows[middle].key, key) < 0) {
             low = middle + 1;
         } else {
             high = middle;
@@ -104,7 +104,7 @@ static size_t find(const struct qvitp_sample *s, const struct qvitp_key *key)
 
 static int is_at(const struct qvitp_sample *s, size_t place, const struct qvitp_key *key)
 {
-    return place < s->count && compare(&s->rows[place].key, key) == 0;
+    return place < s->count && qvitp_key_compare(&s->rows[place].key, key) == 0;
 }
 
 struct qvitp_sample_row *qvitp_sample_find(const struct qvitp_sample *s,

@@ -26,6 +26,9 @@ struct qvitp_key {
     uint64_t hash, sample, row;
 };
 
+/* Negative, 0 or positive, as a comes before b, is b, or comes after it. */
+int qvitp_key_compare(const struct qvitp_key *a, const struct qvitp_key *b);
+
 /* The hash of four numbers (a chain of splitmix64's finaliser). */
 uint64_t qvitp_hash(uint64_t seed, uint64_t site, uint64_t sample, uint64_t row);
 

@@ -112,7 +112,7 @@ static qvit_status read_parts(const struct qvitp_site *site, const qvit_observat
         if (parts[p] && p == QVITP_PART_TARGET && site->type != QVIT_SITE_LINEAR)
             return qvitp_fail(error, QVIT_ERR_ARGUMENT, "target: a matmul site has none");
         QVITP_TRY(read_block(site, parts[p], part_names[p], b, error));
-        size_t *width = p >= QVITP_PART_GRADIENT ? &seen->outputs : &seen->inputs;
+        size_t *width = qvitp_part_is_output((enum qvitp_part)p) ? &seen->outputs : &seen->inputs;
         QVITP_TRY(agree(width, b->cols, part_names[p], "the last size", error));
         QVITP_TRY(agree(&rows, b->rows, part_names[p], "the number of rows", error));
         QVITP_TRY(agree(&samples, b->samples, part_names[p], "the number of samples", error));
@@ -154,18 +154,12 @@ static qvit_status read_observation(const struct qvitp_site *site, const qvit_ob
 
 /* ---- memory, before anything is changed ---- */
 
-static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine,
-                         const struct seen *seen)
+static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine, uint32_t streams)
 {
-    const struct block *streams[QVITP_STREAMS] = {&seen->part[QVITP_PART_INPUT],
-                                                  &seen->part[QVITP_PART_INPUT_QUANTIZED],
-                                                  &seen->second[0], &seen->second[1]};
     for (int i = 0; i < QVITP_STREAMS; i++) {
-        if (!streams[i]->tensor || site->stats[i].lo) continue;
-        int linear = site->type == QVIT_SITE_LINEAR;
-        size_t groups = linear ? 1 : site->heads;
+        if (!(streams >> i & 1) || site->stats[i].lo) continue;
         struct qvitp_stats made = {0};
-        if (!qvitp_stats_init(&made, engine, groups, linear ? site->inputs : groups)) {
+        if (!qvitp_stats_init(&made, engine, qvitp_site_groups(site), qvitp_site_channels(site))) {
             qvitp_stats_free(&made, engine);
             return 0;
         }
@@ -174,16 +168,20 @@ static int reserve_stats(struct qvitp_site *site, const qvit_engine *engine,
     return 1;
 }
 
+/* What a kept row costs beside its numbers: one constant on every machine, or they would not keep the
+ * same rows. */
+enum { ROW_BYTES = 40 };
+_Static_assert(sizeof(struct qvitp_sample_row) <= ROW_BYTES, "rows take more than they count for");
+
 /* How many rows of a linear site fit its memory, if every part comes. */
 static size_t row_capacity(const struct qvitp_site *site, const struct qvitp_bounds *bounds)
 {
-    uint64_t one = 2 * ((uint64_t)site->inputs + site->outputs) * sizeof(float) +
-                   sizeof(struct qvitp_sample_row);
+    uint64_t one = 2 * ((uint64_t)site->inputs + site->outputs) * sizeof(float) + ROW_BYTES;
     return (size_t)(bounds->bytes / one < bounds->rows ? bounds->bytes / one : bounds->rows);
 }
 
 /* Left rows of one matrix, and matrices of one head, that fit; n 0: not known yet. */
-static size_t matrix_rows(const struct qvitp_bounds *bounds)
+size_t qvitp_left_capacity(const struct qvitp_bounds *bounds)
 {
     size_t rows = bounds->rows / QVITP_MATRICES;
     return rows ? rows : 1;
@@ -192,9 +190,16 @@ static size_t matrix_capacity(size_t k, size_t n, size_t heads, const struct qvi
 {
     if (!n) return QVITP_MATRICES;
     size_t right = qvitp_mul(2, qvitp_mul(n, k));
-    size_t left = qvitp_mul(matrix_rows(bounds), qvitp_add(2 * k, n));
+    size_t left = qvitp_mul(qvitp_left_capacity(bounds), qvitp_add(2 * k, n));
     uint64_t fit = bounds->bytes / heads / qvitp_mul(qvitp_add(left, right), sizeof(float));
     return (size_t)(fit < QVITP_MATRICES ? fit : QVITP_MATRICES);
+}
+
+size_t qvitp_site_capacity(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                           size_t inputs, size_t outputs)
+{
+    if (site->type == QVIT_SITE_LINEAR) return row_capacity(site, bounds);
+    return matrix_capacity(inputs, outputs, site->heads, bounds);
 }
 
 /* Cuts the number of matrices, once n is known. No right operand is kept yet, so only the left rows
@@ -228,68 +233,86 @@ static void shrink_matrices(struct qvitp_matrices *m, const qvit_engine *engine,
     }
 }
 
-/* `capacity` is what the number of matrices is about to become. */
-static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
-                        const struct qvitp_bounds *bounds, const struct seen *seen, size_t capacity)
+static int reserve_parts(struct qvitp_sample *rows, const qvit_engine *engine,
+                         const struct qvitp_need *need, size_t limit)
 {
-    size_t samples = 0;
-    for (int p = 0; p < QVITP_PARTS; p++)
-        if (seen->part[p].tensor) samples = seen->part[p].samples;
-    for (int p = 0; p < 2; p++)
-        if (seen->second[p].tensor) samples = qvitp_add(samples, seen->second[p].samples);
-    if (!qvitp_sample_reserve_rows(&m->keys, engine, samples, capacity)) return 0;
-    for (int p = 0; p < 2; p++)
-        if (seen->second[p].tensor &&
-            !qvitp_sample_reserve_part(&m->keys, engine, (enum qvitp_part)p,
-                                       seen->second[p].rows * seen->second[p].cols, capacity))
+    for (int p = 0; p < QVITP_PARTS; p++) {
+        enum qvitp_part part = (enum qvitp_part)p;
+        size_t width = qvitp_part_is_output(part) ? need->outputs : need->inputs;
+        if (need->parts >> p & 1 && !qvitp_sample_reserve_part(rows, engine, part, width, limit))
             return 0;
-    for (size_t slot = 0; slot < m->keys.room; slot++) {
-        struct qvitp_sample *left = &m->left[slot];
-        left->capacity = matrix_rows(bounds);
-        if (!qvitp_sample_reserve_rows(left, engine, left->capacity, left->capacity)) return 0;
-        for (int p = 0; p < QVITP_PARTS; p++)
-            if (seen->part[p].tensor &&
-                !qvitp_sample_reserve_part(left, engine, (enum qvitp_part)p, seen->part[p].cols,
-                                           left->capacity))
-                return 0;
     }
     return 1;
 }
 
-/* The last of what can fail: once every head has its memory, the numbers of matrices are cut. */
+/* `capacity` is what the number of matrices is about to become. */
+static int reserve_head(struct qvitp_matrices *m, const qvit_engine *engine,
+                        const struct qvitp_bounds *bounds, const struct qvitp_need *need,
+                        size_t capacity)
+{
+    if (!qvitp_sample_reserve_rows(&m->keys, engine, need->rows, capacity)) return 0;
+    for (int p = 0; p < 2; p++)
+        if (need->seconds >> p & 1 &&
+            !qvitp_sample_reserve_part(&m->keys, engine, (enum qvitp_part)p,
+                                       qvitp_mul(need->inputs, need->outputs), capacity))
+            return 0;
+    for (size_t slot = 0; slot < m->keys.room; slot++) {
+        struct qvitp_sample *left = &m->left[slot];
+        left->capacity = qvitp_left_capacity(bounds);
+        if (!qvitp_sample_reserve_rows(left, engine, need->left, left->capacity) ||
+            !reserve_parts(left, engine, need, left->capacity))
+            return 0;
+    }
+    return 1;
+}
+
 static qvit_status reserve_matmul(struct qvitp_site *site, const qvit_engine *engine,
-                                  const struct qvitp_bounds *bounds, const struct seen *seen,
+                                  const struct qvitp_bounds *bounds, const struct qvitp_need *need,
                                   qvit_error *error)
 {
-    size_t capacity = matrix_capacity(seen->inputs, seen->outputs, site->heads, bounds);
+    size_t capacity = matrix_capacity(need->inputs, need->outputs, site->heads, bounds);
     if (!capacity)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "max_bytes holds not one matrix of this site");
     if (!site->matrices)
         site->matrices = qvitp_engine_alloc(engine, site->heads, sizeof *site->matrices);
     if (!site->matrices) return qvitp_no_memory(error);
     for (size_t h = 0; h < site->heads; h++)
-        if (!reserve_head(&site->matrices[h], engine, bounds, seen, capacity))
+        if (!reserve_head(&site->matrices[h], engine, bounds, need, capacity))
             return qvitp_no_memory(error);
-    for (size_t h = 0; h < site->heads; h++) shrink_matrices(&site->matrices[h], engine, capacity);
     return QVIT_OK;
 }
 
 static qvit_status reserve_linear(struct qvitp_site *site, const qvit_engine *engine,
-                                  const struct qvitp_bounds *bounds, const struct seen *seen,
+                                  const struct qvitp_bounds *bounds, const struct qvitp_need *need,
                                   qvit_error *error)
 {
-    site->rows.capacity = row_capacity(site, bounds);
-    if (!site->rows.capacity)
+    size_t capacity = site->rows.capacity = row_capacity(site, bounds);
+    if (!capacity)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "max_bytes holds not one row of this site");
-    for (int p = 0; p < QVITP_PARTS; p++) {
-        const struct block *b = &seen->part[p];
-        if (!b->tensor) continue;
-        size_t limit = site->rows.capacity, more = qvitp_mul(b->samples, b->rows);
-        if (!qvitp_sample_reserve_rows(&site->rows, engine, more, limit) ||
-            !qvitp_sample_reserve_part(&site->rows, engine, (enum qvitp_part)p, b->cols, limit))
-            return qvitp_no_memory(error);
-    }
+    if (!qvitp_sample_reserve_rows(&site->rows, engine, need->rows, capacity) ||
+        !reserve_parts(&site->rows, engine, need, capacity))
+        return qvitp_no_memory(error);
     return QVIT_OK;
+}
+
+qvit_status qvitp_site_reserve(struct qvitp_site *site, const qvit_engine *engine,
+                               const struct qvitp_bounds *bounds, const struct qvitp_need *need,
+                               qvit_error *error)
+{
+    if (!reserve_stats(site, engine, need->streams)) return qvitp_no_memory(error);
+    if (site->type == QVIT_SITE_MATMUL) return reserve_matmul(site, engine, bounds, need, error);
+    return reserve_linear(site, engine, bounds, need, error);
+}
+
+void qvitp_site_settle(struct qvitp_site *site, const qvit_engine *engine,
+                       const struct qvitp_bounds *bounds, const struct qvitp_need *need)
+{
+    site->inputs = need->inputs;
+    site->outputs = need->outputs;
+    site->seen |= need->streams;
+    if (site->type != QVIT_SITE_MATMUL) return;
+    size_t capacity = matrix_capacity(site->inputs, site->outputs, site->heads, bounds);
+    for (size_t h = 0; h < site->heads; h++) shrink_matrices(&site->matrices[h], engine, capacity);
 }
 
 /* ---- keys ---- */
@@ -298,16 +321,22 @@ static qvit_status reserve_linear(struct qvitp_site *site, const qvit_engine *en
  * read from: it is drawn as if it came this many times. */
 enum { FIRST_ROW_TIMES = 16 };
 
-/* The number of a row in the hash: heads apart; the matrix as a whole has the number after its rows. */
-static uint64_t row_number(size_t head, uint64_t row) { return (uint64_t)head << 32 | row; }
-enum { WHOLE_MATRIX = 0x7FFFFFFF };
-
-static struct qvitp_key make_key(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
-                                 uint64_t sample, uint64_t row)
+struct qvitp_key qvitp_site_key(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                                uint64_t sample, size_t head, uint64_t row)
 {
-    uint64_t hash = qvitp_hash(bounds->seed, site->index, sample, row);
-    if (!(row & UINT32_MAX)) hash /= FIRST_ROW_TIMES;
-    return (struct qvitp_key){hash, sample, row};
+    uint64_t number = (uint64_t)head << 32 | row; /* heads apart */
+    uint64_t hash = qvitp_hash(bounds->seed, site->index, sample, number);
+    return (struct qvitp_key){row ? hash : hash / FIRST_ROW_TIMES, sample, number};
+}
+
+struct qvitp_sample_row *qvitp_matrix_put(struct qvitp_matrices *m, const struct qvitp_key *key)
+{
+    struct qvitp_sample_row *matrix = qvitp_sample_put(&m->keys, key);
+    if (!matrix) return NULL;
+    /* A new key takes over the slot of an evicted one, with what lay there. */
+    if (!matrix->parts) m->left[matrix->slot].count = 0;
+    matrix->parts |= QVITP_HELD;
+    return matrix;
 }
 
 /* ---- taking in ---- */
@@ -315,7 +344,6 @@ static struct qvitp_key make_key(const struct qvitp_site *site, const struct qvi
 static void add_stats(struct qvitp_site *site, enum qvitp_stream stream, const struct block *b)
 {
     struct qvitp_stats *stats = &site->stats[stream];
-    site->seen |= 1u << stream;
     int linear = site->type == QVIT_SITE_LINEAR;
     for (size_t s = 0; s < b->samples; s++)
         for (size_t h = 0; h < b->heads; h++)
@@ -339,8 +367,8 @@ static int visit_row(const struct visit *v, struct qvitp_sample *rows, enum qvit
                      size_t sample, size_t head, size_t row)
 {
     const struct block *b = &v->seen->part[part];
-    struct qvitp_key key = make_key(v->site, v->bounds, v->seen->first_sample + sample,
-                                    row_number(head, v->seen->first_row + row));
+    struct qvitp_key key = qvitp_site_key(v->site, v->bounds, v->seen->first_sample + sample, head,
+                                          v->seen->first_row + row);
     if (!v->keep) return qvitp_sample_has(rows, &key, part);
     struct qvitp_sample_row *kept = qvitp_sample_put(rows, &key);
     if (!kept) return 0;
@@ -365,14 +393,9 @@ static int visit_second(const struct visit *v, struct qvitp_matrices *m,
 static struct qvitp_sample_row *find_matrix(const struct visit *v, struct qvitp_matrices *m,
                                             size_t sample, size_t head)
 {
-    struct qvitp_key key = make_key(v->site, v->bounds, v->seen->first_sample + sample,
-                                    row_number(head, WHOLE_MATRIX));
-    struct qvitp_sample_row *matrix =
-        v->keep ? qvitp_sample_put(&m->keys, &key) : qvitp_sample_find(&m->keys, &key);
-    /* A new key takes over the slot of an evicted one, with what lay there. */
-    if (matrix && v->keep && !matrix->parts) m->left[matrix->slot].count = 0;
-    if (matrix && v->keep) matrix->parts |= QVITP_HELD;
-    return matrix;
+    struct qvitp_key key = qvitp_site_key(v->site, v->bounds, v->seen->first_sample + sample, head,
+                                          QVITP_WHOLE_MATRIX);
+    return v->keep ? qvitp_matrix_put(m, &key) : qvitp_sample_find(&m->keys, &key);
 }
 
 static int visit_matmul(const struct visit *v)
@@ -406,6 +429,28 @@ static int visit_all(const struct visit *v)
     return 0;
 }
 
+/* What an observation brings. All its parts have the same samples and rows. */
+static struct qvitp_need need_of(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                                 const struct seen *seen)
+{
+    struct qvitp_need need = {
+        .inputs = seen->inputs, .outputs = seen->outputs, .left = qvitp_left_capacity(bounds)};
+    for (int p = 0; p < QVITP_PARTS; p++) {
+        const struct block *b = &seen->part[p];
+        if (!b->tensor) continue;
+        need.parts |= 1u << p;
+        if (p <= QVITP_PART_INPUT_QUANTIZED) need.streams |= 1u << (QVITP_STREAM_INPUT + p);
+        need.rows = site->type == QVIT_SITE_LINEAR ? qvitp_mul(b->samples, b->rows) : b->samples;
+    }
+    for (int p = 0; p < 2; p++) {
+        if (!seen->second[p].tensor) continue;
+        need.seconds |= 1u << p;
+        need.streams |= 1u << (QVITP_STREAM_SECOND + p);
+        need.rows = qvitp_add(need.rows, seen->second[p].samples);
+    }
+    return need;
+}
+
 qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engine,
                                const struct qvitp_bounds *bounds, const qvit_observation *o,
                                qvit_error *error)
@@ -413,18 +458,16 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
     struct seen seen;
     QVITP_TRY(read_observation(site, o, &seen, error));
     for (int p = 0; p < QVITP_PARTS; p++)
-        if (seen.part[p].rows > WHOLE_MATRIX || seen.first_row > WHOLE_MATRIX - seen.part[p].rows)
+        if (seen.part[p].rows > QVITP_WHOLE_MATRIX ||
+            seen.first_row > QVITP_WHOLE_MATRIX - seen.part[p].rows)
             return qvitp_fail(error, QVIT_ERR_ARGUMENT, "row numbers go up to 2^31");
     struct visit visit = {site, bounds, &seen, 0};
     if (visit_all(&visit)) return qvitp_fail(error, QVIT_ERR_STATE, "a part of a row came twice");
-    if (!reserve_stats(site, engine, &seen)) return qvitp_no_memory(error);
-    if (site->type == QVIT_SITE_MATMUL) {
-        QVITP_TRY(reserve_matmul(site, engine, bounds, &seen, error));
-    } else {
-        QVITP_TRY(reserve_linear(site, engine, bounds, &seen, error));
-    }
+    struct qvitp_need need = need_of(site, bounds, &seen);
+    QVITP_TRY(qvitp_site_reserve(site, engine, bounds, &need, error));
 
-    visit.keep = 1; /* nothing can fail from here on */
+    qvitp_site_settle(site, engine, bounds, &need); /* nothing can fail from here on */
+    visit.keep = 1;
     visit_all(&visit);
     for (int p = 0; p <= QVITP_PART_INPUT_QUANTIZED; p++)
         if (seen.part[p].tensor)
@@ -432,8 +475,6 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
     for (int p = 0; p < 2; p++)
         if (seen.second[p].tensor)
             add_stats(site, (enum qvitp_stream)(QVITP_STREAM_SECOND + p), &seen.second[p]);
-    site->inputs = seen.inputs;
-    site->outputs = seen.outputs;
     return QVIT_OK;
 }
 

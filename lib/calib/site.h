@@ -69,6 +69,53 @@ qvit_status qvitp_site_observe(struct qvitp_site *site, const qvit_engine *engin
 void qvitp_site_forget(struct qvitp_site *site, const qvit_engine *engine);
 void qvitp_site_free(struct qvitp_site *site, const qvit_engine *engine);
 
+/* ---- taking in, in steps: reserve, which may fail; settle; then put what comes ---- */
+
+/* What is about to come. The masks are of streams, of parts of rows, and of right operands. */
+struct qvitp_need {
+    size_t inputs, outputs; /* k and n, as known with it; 0: still unknown */
+    uint32_t streams, parts, seconds;
+    size_t rows; /* linear: how many; matmul: matrices of each head */
+    size_t left; /* rows of a matrix, at most */
+};
+
+/* Reserves the memory. What is kept has not changed, whether this fails or not. */
+qvit_status qvitp_site_reserve(struct qvitp_site *site, const qvit_engine *engine,
+                               const struct qvitp_bounds *bounds, const struct qvitp_need *need,
+                               qvit_error *error);
+
+/* Then takes over sizes and streams, and drops the matrices that the sizes leave no room for. */
+void qvitp_site_settle(struct qvitp_site *site, const qvit_engine *engine,
+                       const struct qvitp_bounds *bounds, const struct qvitp_need *need);
+
+/* Most rows of a linear site, or matrices of a head of this k and n; and most left rows of one matrix. */
+size_t qvitp_site_capacity(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                           size_t inputs, size_t outputs);
+size_t qvitp_left_capacity(const struct qvitp_bounds *bounds);
+
+/* Row numbers inside a sample are below this one, which stands for a matrix as a whole. */
+enum { QVITP_WHOLE_MATRIX = 0x7FFFFFFF };
+struct qvitp_key qvitp_site_key(const struct qvitp_site *site, const struct qvitp_bounds *bounds,
+                                uint64_t sample, size_t head, uint64_t row);
+
+/* Makes the matrix one of the kept, a new one without rows; NULL if its key is too large for that. */
+struct qvitp_sample_row *qvitp_matrix_put(struct qvitp_matrices *m, const struct qvitp_key *key);
+
+/* ---- shapes ---- */
+
+/* Whether a part of a row has a number for each output; else it has one for each input. */
+static inline int qvitp_part_is_output(enum qvitp_part part) { return part >= QVITP_PART_GRADIENT; }
+
+/* Histograms and ranges of each stream. */
+static inline size_t qvitp_site_groups(const struct qvitp_site *site)
+{
+    return site->type == QVIT_SITE_LINEAR ? 1 : site->heads;
+}
+static inline size_t qvitp_site_channels(const struct qvitp_site *site)
+{
+    return site->type == QVIT_SITE_LINEAR ? site->inputs : site->heads;
+}
+
 static inline int qvitp_site_saw(const struct qvitp_site *site, enum qvitp_stream stream)
 {
     return site->seen >> stream & 1;

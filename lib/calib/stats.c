@@ -54,10 +54,15 @@ static float edge(size_t bin)
 
 float qvitp_stats_middle(size_t bin) { return bin ? (edge(bin) + edge(bin + 1)) / 2 : 0; }
 
+void qvitp_stats_add_range(struct qvitp_stats *s, size_t channel, float lo, float hi)
+{
+    if (lo < s->lo[channel]) s->lo[channel] = lo;
+    if (hi > s->hi[channel]) s->hi[channel] = hi;
+}
+
 void qvitp_stats_add(struct qvitp_stats *s, size_t group, size_t channel, float value)
 {
-    if (value < s->lo[channel]) s->lo[channel] = value;
-    if (value > s->hi[channel]) s->hi[channel] = value;
+    qvitp_stats_add_range(s, channel, value, value);
     uint64_t *side = s->histogram + (group * 2 + (size_t)(value >= 0)) * QVITP_BINS;
     side[bin_of(value)]++;
 }
@@ -65,8 +70,8 @@ void qvitp_stats_add(struct qvitp_stats *s, size_t group, size_t channel, float 
 void qvitp_stats_range(const struct qvitp_stats *s, size_t channel, float *lo, float *hi)
 {
     int seen = s->lo[channel] <= s->hi[channel];
-    *lo = seen ? s->lo[channel] : 0;
-    *hi = seen ? s->hi[channel] : 0;
+    *lo = seen && s->lo[channel] != 0 ? s->lo[channel] : 0;
+    *hi = seen && s->hi[channel] != 0 ? s->hi[channel] : 0;
 }
 
 /* The value inside a bin that has `target` values above it, of which `before` lie in higher bins. */

@@ -33,7 +33,17 @@ void qvitp_stats_free(struct qvitp_stats *stats, const qvit_engine *engine);
 /* Adds a value. */
 void qvitp_stats_add(struct qvitp_stats *stats, size_t group, size_t channel, float value);
 
-/* The range of one channel; 0 and 0 if nothing was seen. */
+/* Adds what another run saw: a range of a channel, and `count` values in a bin of a group's histogram,
+ * which is numbered here from the first of the negative to the last of the other values. */
+enum { QVITP_SIGNED_BINS = 2 * QVITP_BINS };
+void qvitp_stats_add_range(struct qvitp_stats *stats, size_t channel, float lo, float hi);
+static inline uint64_t *qvitp_stats_bin(const struct qvitp_stats *s, size_t group, size_t bin)
+{
+    return &s->histogram[group * QVITP_SIGNED_BINS + bin];
+}
+
+/* The range of one channel; 0 and 0 if nothing was seen. Of the two zeros it shows 0 only: which of
+ * them came first must not be seen. */
 void qvitp_stats_range(const struct qvitp_stats *stats, size_t channel, float *lo, float *hi);
 
 /* The values below and above which a share (1 - kept) of a group's values lies, and the value below

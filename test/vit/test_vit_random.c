@@ -112,6 +112,65 @@ static void four_bit_weights_are_bit_identical(void)
     check_quantized("--recipe mse --bits w4a8", 10);
 }
 
+/* ---- calibration in parts ---- */
+
+/* Calibrates as the arguments say and saves what was observed; the quantized logits. */
+static npy calibrated(const char *arguments, const char *file)
+{
+    run_ok(command_eval,
+           "%s --recipe mse --set candidates=4 --save-calibration %s %s "
+           "--quantized-logits %s",
+           common(), run_path(file), arguments, run_path("q.npy"));
+    return run_fetch("q.npy");
+}
+
+static bool files_equal(const char *one, const char *other)
+{
+    FILE *a = fopen(run_path(one), "rb"), *b = fopen(run_path(other), "rb");
+    CHECK(a && b);
+    int x, y;
+    do {
+        x = getc(a), y = getc(b);
+    } while (x == y && x != EOF);
+    fclose(a), fclose(b);
+    return x == y;
+}
+
+/* In one go; in two processes and merged; and one process going on where another stopped. */
+static void calibrations_may_come_in_parts(void)
+{
+    static const struct {
+        const char *file, *images; /* NULL: none */
+        const char *loads[2];
+    } runs[] = {
+        {"whole", "--calib-first 2 --calib-n 11", {0}},
+        {"a", "--calib-first 2 --calib-n 4 --batch 3", {0}},
+        {"b", "--calib-first 6 --calib-n 7 --threads 1", {0}},
+        {"merged", NULL, {"a", "b"}},
+        {"again", "--calib-n 0", {"b", "a"}},
+        {"resumed", "--calib-first 6 --calib-n 7", {"a", NULL}},
+    };
+    enum { RUNS = sizeof runs / sizeof runs[0], APART = 3 };
+    npy logits[RUNS];
+    for (size_t i = 0; i < RUNS; i++) {
+        char text[RUN_TEXT] = "";
+        size_t used = 0;
+        if (runs[i].images)
+            used = (size_t)sprintf(text, "--calib %s %s ", run_path("images"), runs[i].images);
+        for (int l = 0; l < 2 && runs[i].loads[l]; l++)
+            used +=
+                (size_t)sprintf(text + used, "--load-calibration %s ", run_path(runs[i].loads[l]));
+        logits[i] = calibrated(text, runs[i].file);
+    }
+    bool same = true;
+    for (size_t i = APART; i < RUNS; i++) {
+        same = same && files_equal("whole", runs[i].file);
+        same = same && !memcmp(logits[0].data, logits[i].data, logits[0].count * sizeof(float));
+    }
+    for (size_t i = 0; i < RUNS; i++) npy_close(&logits[i]), unlink(run_path(runs[i].file));
+    CHECK(same);
+}
+
 /* ---- results ---- */
 
 static char *read_text(const char *path, size_t size, char *out)
@@ -217,6 +276,7 @@ static void refuses_bad_arguments(void)
         {"--mean 1,2", "mean"},
         {"--recipe minmax", "--calib is needed"},
         {"--set twin=gelu", "--calib is needed"},
+        {"--save-calibration s", "--calib is needed"},
         {"--trace 3 /tmp", "no block 3"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -233,6 +293,7 @@ static void refuses_bad_calibrations(void)
         {"--bits w9a8", "w9a8"},
         {"--bits w8", "\"w8\""},
         {"--bits w8a8,w1a8", "w1a8"},
+        {"--calib-n 0", "--load-calibration"},
         {"--calib-n 21", "20 images"},
         {"--calib-n 4 --calib-first 17", "20 images"},
         {"--calib-n 2 --set colour=blue", "colour"},
@@ -264,6 +325,29 @@ static void refuses_bad_files(void)
         snprintf(arguments, sizeof arguments, bad[i].format, run_folder);
         check_fails(arguments, bad[i].status, run_folder);
     }
+}
+
+static void refuses_bad_calibration_files(void)
+{
+    char text[RUN_TEXT];
+    run_ok(command_eval, "%s --calib %s --calib-n 2 --save-calibration %s", common(),
+           run_path("images"), run_path("state"));
+    snprintf(text, sizeof text, "--load-calibration %s --load-calibration %s", run_path("state"),
+             run_path("state"));
+    check_fails(text, QVIT_ERR_STATE, "twice");
+    snprintf(text, sizeof text, "--load-calibration %s --calib %s --calib-n 1", run_path("state"),
+             run_path("images"));
+    check_fails(text, QVIT_ERR_STATE, "twice");
+    snprintf(text, sizeof text, "--heads 4 --load-calibration %s", run_path("state"));
+    check_fails(text, QVIT_ERR_STATE, "another model: number of heads 2, not 4");
+    snprintf(text, sizeof text, "--load-calibration %s", run_path("labels"));
+    check_fails(text, QVIT_ERR_FORMAT, "not the state");
+    snprintf(text, sizeof text, "--load-calibration %s", run_path("missing"));
+    check_fails(text, QVIT_ERR_IO, run_folder);
+    snprintf(text, sizeof text, "--load-calibration %s --save-calibration %s/no/s",
+             run_path("state"), run_folder);
+    check_fails(text, QVIT_ERR_IO, run_folder);
+    unlink(run_path("state"));
 }
 
 static void refuses_labels_outside_the_classes(void)
@@ -299,11 +383,13 @@ int main(int argc, char **argv)
     RUN(equalized_is_bit_identical);
     RUN(six_bits_are_bit_identical);
     RUN(four_bit_weights_are_bit_identical);
+    RUN(calibrations_may_come_in_parts);
     RUN(writes_json);
     RUN(writes_traces);
     RUN(refuses_bad_arguments);
     RUN(refuses_bad_calibrations);
     RUN(refuses_bad_files);
+    RUN(refuses_bad_calibration_files);
     RUN(refuses_labels_outside_the_classes);
     test_run.only = NULL; /* whatever ran */
     RUN(leaves_nothing);
