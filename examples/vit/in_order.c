@@ -41,8 +41,7 @@ static qvit_status each_part(struct in_order *o, size_t block, part_fn *run)
         const size_t images = o->count - first < batch ? o->count - first : batch;
         struct part part = {.o = o,
                             .block = block,
-                            .first = first,
-                            .images = images,
+                               .images = images,
                          .first = first,
                             .behind = o->behind + first * stream,
                             .floats = o->floats + first * stream,
@@ -318,6 +317,7 @@ qvit_status solve_in_order(calibration *c, const qvit_engine *engine,
                          .engine = engine,
                          .recipe = recipe,
                          .images = images,
+                         .first = first,
                          .count = count,
                          .results = results,
                          .error = error};
