@@ -760,7 +760,8 @@ QVIT_API size_t qvit_quantizer_describe(const qvit_quantizer *quantizer, char *t
  *
  * What is kept. Over all rows: minima and maxima (whole and per channel) and histograms of
  * integers. Besides, a sample of whole rows for the search: those with the smallest hash(seed,
- * site, sample, row), as many as the memory cap allows. Nothing depends on the order in which rows
+ * site, sample, row), as many as the memory cap allows; the first row of a sample, a transformer's
+ * class token, is drawn sixteen times as often. Nothing depends on the order in which rows
  * come: any batches, partial samples, thread counts and orders lead to the same results, byte for
  * byte.
  *
@@ -788,8 +789,8 @@ typedef struct qvit_calibrator qvit_calibrator;
  *
  * share = max_bytes / number of sites, and then
  *
- *   linear site  min(max_rows, share / (8 inputs + 4 outputs + 40)) rows: room for input, quantized
- *                input and gradient. Memory is taken only for the parts that really come.
+ *   linear site  min(max_rows, share / (8 inputs + 8 outputs + 40)) rows: room for input, quantized
+ *                input, gradient and target. Memory is taken only for the parts that really come.
  *   matmul site  for each head min(16, share / heads / (4 (2 n k + r (2 k + n)))) right operands,
  *                and with each r = max_rows / 16 (at least 1) left rows of the same sample and
  *                head.
@@ -851,6 +852,8 @@ enum {
  *   heads   matmul sites: number of heads, each with scales of its own; 0: 1. Linear sites: not
  *           read
  *   second_transposed  matmul sites: the second operand is [.., n, k] (K of Q K^T), not [.., k, n]
+ *   output_parts  linear sites: the outputs are this many equal parts, one behind the other, as the
+ *           three of a joint qkv layer; with weights=layer each has a scale of its own; 0: 1
  *
  * Matmul sites have neither weight nor bias (ARGUMENT); their k and n are those of the first
  * observation that shows them. A convolution whose stride is its kernel, as a patch embedding, is a
@@ -925,8 +928,12 @@ QVIT_API qvit_status qvit_calibrator_tie(qvit_calibrator *calibrator, qvit_tie t
  *                    use_quantized fits what the site will really see to the float model's output
  *   second           matmul: right operand, whole: [samples, heads, n, k] or [samples, heads, k, n]
  *   second_quantized the same behind a quantized prefix
- *   gradient         of the loss at the site's output, pre-bias: [samples, rows, outputs] or
- *                    [samples, heads, rows, n]; for metrics that weigh the error by it
+ *   gradient         of the loss at the site's output: [samples, rows, outputs] or [samples, heads,
+ *                    rows, n]; for metrics that weigh the error by its square
+ *   target           linear: what the output, bias included, should be, [samples, rows, outputs];
+ *                    absent, the float product of input, which then need not come. Behind a
+ *                    quantized prefix a layer that adds to the stream may so be aimed at what
+ *                    the stream lacks
  *
  * Any strides. The parts of a row may come in separate calls, in any order; each part of a row
  * comes once. Errors: SHAPE, VALUE (NaN or infinite), STATE (a part of a kept row came twice),
@@ -939,9 +946,11 @@ QVIT_API qvit_status qvit_calibrator_tie(qvit_calibrator *calibrator, qvit_tie t
  * not kept is not remembered, and counts in the statistics as often as it comes. A linear input of
  * rank 2 makes every row a sample of its own.
  *
- *   first_row     is that of input, input_quantized and gradient; right operands are always whole
+ *   first_row     is that of all but right operands, which are always whole
  *   matmul sites  k and n are the same in all calls, so Q K^T and P V want one number of key tokens
- *   gradient      kept where it comes, but no recipe of this version reads it: leave it out
+ *   gradient      must not come from a loss whose gradient is 0 at the float model, as that of the
+ *                 distance to its own output is; a label drawn from the softmax, or the root of the
+ *                 softmax's Fisher matrix times random signs, will do (examples/vit/probe.h)
  *
  * 32 images are what PTQ4ViT calibrates with; over 20 draws of them its authors report a standard
  * deviation of less than 0.1 point of top-1.
@@ -1033,7 +1042,10 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *   input_bits         2..8, of every other operand; 0: 8. IMAGE inputs stay at 8
  *   settings           setting_count texts "key=value" that change single choices of the recipe:
  *
+ *       metric=mse|cosine|pearson|hessian|ranking   what a search looks for; gives recipes without a
+ *                                             search one. ranking is pearson but at Q K^T
  *       twin=none|softmax|gelu|softmax,gelu   twin quantizers for inputs of these kinds (none)
+ *       ratio=free|power                      the ranges of a twin GELU (free): a power of two apart
  *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
  *                                             (asymmetric); the left operand of a matmul of GENERIC
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
@@ -1043,11 +1055,41 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             keeps (99.99)
  *       low=, high=, candidates=              grid of the searches: multiples of the max-based
  *                                             scale (0.5, 1.2, 100), both 0.001..10, 1..10000
- *       rounds=1..10                          alternations of weight and input search (1)
+ *       grid=linear|inverse                   of the scale, or of one over it (linear)
+ *       refine=0..100                         candidates around the best of the grid, in steps that
+ *                                             divide one of the grid's; later rounds try only these
+ *                                             (0: none, and every round tries the grid)
+ *       rounds=1..20                          alternations of weight and input search, fewer if
+ *                                             nothing changes any more (1)
  *       equalize=0..1                         divide channel c of an input whose producer can apply
  *                                             it (INPUT_LAYER_NORM, or tied to its PRODUCER) by
  *                                             (range of c / mean range)^value, and multiply the
  *                                             weights' column by as much (0)
+ *       equalize-gelu=0..1                    the same for GELU inputs, if not 0
+ *       channel-floor=, gelu-floor=           a channel's range counts as at least this part of that
+ *                                             which a twentieth of the channels exceed (0)
+ *       channels=as-is|centered               behind a layer norm also take the middle of a
+ *                                             channel's range off it; the bias takes it back (as-is)
+ *       margin=0..4                           stretch the range of the samples' first rows, the class
+ *                                             tokens, by this part of what 1024 samples would show
+ *                                             beyond those seen (0)
+ *       headroom=0..4                         stretch the range of every channel by this part, that of
+ *                                             Q, K and V by half of it (0)
+ *       rounding=nearest|gptq                 of weights (nearest); gptq, arXiv 2210.17323, with scales
+ *                                             that suit it
+ *       damping=, passes=0..100               of gptq: 0.01 of the mean diagonal, sweeps of coordinate
+ *                                             descent behind it (0)
+ *       ridge=0..1000                         with gptq, weights first move to make up for the rounding
+ *                                             of their inputs (ERQ, arXiv 2407.06794), the less the
+ *                                             larger this is, in units of the inputs' energy (0: not)
+ *       row-floor=0..1                        with gptq, kept rows count by the squared gradient at
+ *                                             their output and by this part by the inverse of its
+ *                                             energy (0.1); without gradients by the latter alone
+ *       bias=as-is|corrected                  the mean error of each output is taken off the bias (Liu
+ *                                             et al., arXiv 2106.14156, 3.4) (as-is)
+ *       sensitivity=gradient|nuclear          what QVIT_SCORE_LOSS weighs errors by (gradient)
+ *       order=any|prefix                      prefix asks the host, by qvit_recipe_needs, to solve site
+ *                                             after site behind the quantized prefix (any)
  *
  *                      Numbers are plain decimals, "0.5", in every locale; of a key that comes
  *                      twice the last one counts; a key that the recipe does not use is accepted.
@@ -1113,6 +1155,19 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *   cosine      the same for the largest cosine similarity ("Base PTQ" of PTQ4ViT, after EasyQuant,
  *               arXiv 2006.16669): weight and input scale alternate, 100 candidates each, from 0.5
  *               to 1.2 times the scale that the largest values give
+ *   ptq4vit     as published (arXiv 2111.12293): symmetric, a scale for each weight matrix (each of
+ *               its output_parts), twins for softmax and GELU with a free ratio, squared error weighed
+ *               by the squared gradient, 3 rounds of 100 candidates from 0.01 to 1.2
+ *   ptq4vit-fast  the same with 16 candidates from 0.1, 6 around the best, 2 rounds
+ *   liu2021     Pearson's correlation, at Q K^T less a ranking loss, up to 20 rounds, corrected biases
+ *               (arXiv 2106.14156); symmetric, a scale for each weight matrix
+ *   easyquant   cosine similarity on a grid of multipliers from 0.5 to 2 times that of the largest
+ *               values, up to 20 rounds (arXiv 2006.16669); symmetric, a scale for each row
+ *   aciq        clips where a Laplace or a normal distribution of the same moments loses least (arXiv
+ *               1810.05723), no search; softmax and GELU keep their range; corrected biases
+ *   best        what measured best at each width, and may change with every version: twin softmax,
+ *               channels scaled and centered with room for what was not seen, corrected weights,
+ *               gptq, corrected biases, at less than 6 bits for inputs the search of ptq4vit-fast
  *
  * minmax is what to begin with: it needs no sample and costs one pass over the weights. percentile
  * lets go of outliers of activations: with input=symmetric it keeps that share of the |x|,
@@ -1131,6 +1186,20 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  * weights, rows and target, and for each worker about inputs x (rows + 2 outputs) bytes.
  */
 QVIT_API const char *qvit_recipe_name(size_t index);
+
+/*
+ * What solving with these options wants to have been observed: ROWS (kept rows: statistics alone
+ * do not do), GRADIENT (errors are weighed by it; a search by metric=hessian is refused without it,
+ * the rest of a recipe only does worse), PREFIX (input_quantized behind the quantized prefix, site
+ * after site in the order of the model, and targets). 0 also for options that solving refuses. Any
+ * thread.
+ */
+enum {
+    QVIT_NEEDS_ROWS = 1,
+    QVIT_NEEDS_GRADIENT = 2,
+    QVIT_NEEDS_PREFIX = 4
+};
+QVIT_API uint32_t qvit_recipe_needs(const qvit_solve_options *options);
 
 /*
  * Solves: afterwards qvit_calibrator_result gives each solved site's result. Solving again, with
@@ -1167,10 +1236,10 @@ QVIT_API void qvit_result_destroy(qvit_result *result);
 
 /*
  * The parts of a result. A matmul site has INPUT and SECOND, and OUTPUT_ parts if it is a producer.
- * In version 0.1 BIAS is the site's bias unchanged, and no recipe shifts or reorders: SHIFT and
- * ORDER are absent, and the SCALE parts there only where equalize was at work. A host that hands on
- * what is there, as examples/vit does, is ready for more; one that cannot reorder should refuse an
- * ORDER that is present. New versions bring new keys.
+ * SCALE parts are there where equalize was at work, SHIFT parts where channels were centered. In
+ * version 0.1 no recipe reorders: ORDER is absent. A host that hands on what is there, as
+ * examples/vit does, is ready for more; one that cannot reorder should refuse an ORDER that is
+ * present. New versions bring new keys.
  */
 typedef int32_t qvit_result_key;
 enum {

@@ -9,7 +9,7 @@
 /* ---- sites ---- */
 
 static qvit_status add_linear(calibration *c, const char *name, const vit_linear *layer,
-                              qvit_input_kind input_kind, qvit_error *error)
+                              qvit_input_kind input_kind, size_t parts, qvit_error *error)
 {
     qvit_site_options site = QVIT_SITE_OPTIONS_INIT;
     site.name = name;
@@ -17,6 +17,7 @@ static qvit_status add_linear(calibration *c, const char *name, const vit_linear
     site.input_kind = input_kind;
     site.weight = &layer->weight;
     site.bias = optional(&layer->bias);
+    site.output_parts = parts;
     return qvit_calibrator_add_site(c->calibrator, &site, NULL, error);
 }
 
@@ -55,12 +56,13 @@ static qvit_status tie_producer(calibration *c, size_t block, size_t producer, s
 static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
 {
     const vit_block *block = &c->model->blocks[b];
-    TRY(add_linear(c, in_block(b, "attn.qkv").text, &block->qkv, QVIT_INPUT_LAYER_NORM, error));
+    TRY(add_linear(c, in_block(b, "attn.qkv").text, &block->qkv, QVIT_INPUT_LAYER_NORM, PARTS,
+                   error));
     TRY(add_matmul(c, in_block(b, "attn.qk").text, QVIT_INPUT_GENERIC, true, error));
     TRY(add_matmul(c, in_block(b, "attn.pv").text, QVIT_INPUT_SOFTMAX, false, error));
-    TRY(add_linear(c, in_block(b, "attn.proj").text, &block->proj, QVIT_INPUT_GENERIC, error));
-    TRY(add_linear(c, in_block(b, "mlp.fc1").text, &block->fc1, QVIT_INPUT_LAYER_NORM, error));
-    TRY(add_linear(c, in_block(b, "mlp.fc2").text, &block->fc2, QVIT_INPUT_GELU, error));
+    TRY(add_linear(c, in_block(b, "attn.proj").text, &block->proj, QVIT_INPUT_GENERIC, 1, error));
+    TRY(add_linear(c, in_block(b, "mlp.fc1").text, &block->fc1, QVIT_INPUT_LAYER_NORM, 1, error));
+    TRY(add_linear(c, in_block(b, "mlp.fc2").text, &block->fc2, QVIT_INPUT_GELU, 1, error));
     TRY(tie_producer(c, b, SITE_PV, SITE_PROJ, error));
     return tie_producer(c, b, SITE_FC1, SITE_FC2, error);
 }
@@ -68,9 +70,9 @@ static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
 static qvit_status add_sites(calibration *c, qvit_error *error)
 {
     const vit_model *model = c->model;
-    TRY(add_linear(c, "patch_embed.proj", &model->patch_embed, QVIT_INPUT_IMAGE, error));
+    TRY(add_linear(c, "patch_embed.proj", &model->patch_embed, QVIT_INPUT_IMAGE, 1, error));
     for (size_t b = 0; b < model->depth; b++) TRY(add_block(c, b, error));
-    return add_linear(c, "head", &model->head, QVIT_INPUT_LAYER_NORM, error);
+    return add_linear(c, "head", &model->head, QVIT_INPUT_LAYER_NORM, 1, error);
 }
 
 qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
@@ -82,9 +84,7 @@ qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit
     TRY(float_model_create(model, engine, options->batch, true, &c->net, error));
     const backward_options back = {.draws = 1, .executor = options->executor};
     if (c->gradients) TRY(backward_create(&c->net, engine, &back, &c->backward, error));
-    qvit_calibrator_options limits = QVIT_CALIBRATOR_OPTIONS_INIT;
-    if (getenv("ROWS")) limits.max_rows = (size_t)atoi(getenv("ROWS")), limits.max_bytes = (uint64_t)4 << 30;
-    TRY(qvit_calibrator_create(engine, &limits, &c->calibrator, error));
+    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
     return add_sites(c, error);
 }
 
@@ -198,8 +198,7 @@ qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t fi
     const network_observer inputs = {c, see};
     const gradient_observer gradients = {c, see_gradient};
     c->first = first;
-    if (!c->gradients)
-        return network_forward(&c->net, images, count, c->logits, &inputs, error);
+    if (!c->gradients) return network_forward(&c->net, images, count, c->logits, &inputs, error);
     return backward_run(&c->backward, images, first, count, &inputs, &gradients, error);
 }
 

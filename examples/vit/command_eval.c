@@ -146,23 +146,25 @@ static int32_t show_solving(void *user, double done, const char *site)
     return 0;
 }
 
-/* Whether a recipe weighs errors by the gradients of the sites' outputs. */
-static bool recipe_wants_gradients(const char *recipe)
+static qvit_solve_options options_of(const eval_options *o, size_t recipe, size_t width)
 {
-    static const char *const names[] = {"ptq4vit", "ptq4vit-fast", "best"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (!strcmp(recipe, names[i])) return true;
-    }
-    return false;
+    qvit_solve_options options = QVIT_SOLVE_OPTIONS_INIT;
+    options.recipe = o->recipes[recipe];
+    options.weight_bits = o->widths[width].weight_bits;
+    options.input_bits = o->widths[width].input_bits;
+    options.settings = o->settings.items;
+    options.setting_count = o->settings.count;
+    return options;
 }
 
 static bool gradients_wanted(const eval_options *o)
 {
-    bool wanted = false;
-    for (size_t i = 0; i < o->recipe_count; i++) wanted |= recipe_wants_gradients(o->recipes[i]);
-    for (size_t i = 0; i < o->settings.count; i++)
-        wanted |= !strcmp(o->settings.items[i], "metric=hessian");
-    return wanted;
+    uint32_t needs = 0;
+    for (size_t i = 0; i < o->recipe_count * o->width_count; i++) {
+        const qvit_solve_options options = options_of(o, i / o->width_count, i % o->width_count);
+        needs |= qvit_recipe_needs(&options);
+    }
+    return needs & QVIT_NEEDS_GRADIENT;
 }
 
 static qvit_status observe(struct evaluation *e, calibration *c)
@@ -197,7 +199,9 @@ static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t numb
     const calibration_recipe recipe = {entry->recipe,     width->weight_bits, width->input_bits,
                                        o->settings.items, o->settings.count,  show_solving};
     calibration_results results;
-    if (!strcmp(entry->recipe, "best") && !getenv("PARALLEL"))
+    const qvit_solve_options options =
+        options_of(o, number / o->width_count, number % o->width_count);
+    if (qvit_recipe_needs(&options) & QVIT_NEEDS_PREFIX)
         TRY(solve_in_order(c, e->calibration_engine, &recipe,
                            dataset_image(&e->calib, o->calib_first), o->calib_first, o->calib_n,
                            &results, e->error));

@@ -41,8 +41,8 @@ static qvit_status each_part(struct in_order *o, size_t block, part_fn *run)
         const size_t images = o->count - first < batch ? o->count - first : batch;
         struct part part = {.o = o,
                             .block = block,
-                               .images = images,
-                         .first = first,
+                            .first = first,
+                            .images = images,
                             .behind = o->behind + first * stream,
                             .floats = o->floats + first * stream,
                             .quantized = {&o->quantized, images, NULL, o->error},
@@ -84,7 +84,8 @@ static qvit_status solve(struct in_order *o, const size_t *sites, size_t count)
 
 static qvit_status make(struct in_order *o, size_t block, size_t step, bool floats)
 {
-    return quantized_model_step(&o->quantized, o->engine, o->results, block, step, floats, o->error);
+    return quantized_model_step(&o->quantized, o->engine, o->results, block, step, floats,
+                                o->error);
 }
 
 /* ---- the streams ---- */

@@ -19,15 +19,30 @@ static void center(struct qvitp_channels *c)
         c->shift[i] = (float)(((double)c->lo[i] + (double)c->hi[i]) / 2);
 }
 
-/* (Its range / the mean range)^strength, kept within 2^-6 and 2^6 so that a channel that was quiet in
- * calibration may still wake up. */
-static void equalize(struct qvitp_channels *c, double strength)
+/* The width that a twentieth of the channels exceed. */
+static double wide(const struct qvitp_channels *c, float *sorted)
 {
-    const double most = 64;
+    for (size_t i = 0; i < c->count; i++) { /* sorted by insertion: channels are few */
+        float w = (float)width(c, i);
+        size_t at = i;
+        for (; at && sorted[at - 1] > w; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = w;
+    }
+    return (double)sorted[(c->count - 1) * 19 / 20];
+}
+
+/*
+ * (Its range / the mean range)^strength, kept within 2^-6 and 2^6. A range below `floor` times that of the
+ * wide channels counts as that: a channel that was quiet in calibration, as units are that fire for a
+ * few classes only, may still wake up.
+ */
+static void equalize(struct qvitp_channels *c, double strength, double floor, float *scratch)
+{
+    const double most = 64, least = floor * wide(c, scratch);
     double mean = 0;
-    for (size_t i = 0; i < c->count; i++) mean += width(c, i) / (double)c->count;
+    for (size_t i = 0; i < c->count; i++) mean += fmax(width(c, i), least) / (double)c->count;
     for (size_t i = 0; i < c->count; i++) {
-        double ratio = mean > 0 && width(c, i) > 0 ? width(c, i) / mean : 1;
+        double w = fmax(width(c, i), least), ratio = mean > 0 && w > 0 ? w / mean : 1;
         c->scale[i] = (float)fmin(fmax(pow(ratio, strength), 1 / most), most);
     }
 }
@@ -41,9 +56,10 @@ qvit_status qvitp_channels_choose(struct qvitp_channels *c, const struct qvitp_r
         center(c);
     }
     if (recipe->equalize > 0) {
+        float *scratch = qvitp_pool_alloc(pool, c->count, sizeof *scratch);
         c->scale = qvitp_pool_alloc(pool, c->count, sizeof *c->scale);
-        if (!c->scale) return qvitp_no_memory(error);
-        equalize(c, recipe->equalize);
+        if (!c->scale || !scratch) return qvitp_no_memory(error);
+        equalize(c, recipe->equalize, recipe->channel_floor, scratch);
     }
     return QVIT_OK;
 }

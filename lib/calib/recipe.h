@@ -19,14 +19,16 @@ struct qvitp_recipe {
     int32_t candidates, refine, rounds, inverse_grid;
     /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
     int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
-    /* Channels: the strength of their scales, and whether they are centred. */
-    double equalize, equalize_gelu, margin;
+    /* Channels: the strength of their scales, the least range of one, and whether they are centred.
+     * Ranges: how far those of class tokens, and all, are stretched beyond what was seen. */
+    double equalize, equalize_gelu, channel_floor, gelu_floor, margin, headroom;
     int32_t center;
     /* Codes and biases. ridge: how reluctantly weights make up for the rounding of their inputs, 0 not
      * at all; damping and passes: see round.h; row_floor: see weights.h. */
     int32_t gptq, correct, passes;
     double ridge, damping, row_floor;
-    int32_t nuclear; /* the loss of a result is weighed by the output's nuclear norm */
+    int32_t in_order; /* the host is asked to solve behind the quantized prefix */
+    int32_t nuclear;  /* the loss of a result is weighed by the output's nuclear norm */
     int32_t weight_bits, input_bits;
 };
 

@@ -13,7 +13,7 @@ struct qvitp_score {
     double out, product;           /* sums of out^2 and out target */
     double loss;                   /* sum of (gradient (out - target))^2 */
     int32_t gradient;              /* whether there was one */
-    double nuclear;               /* sum of the singular values of the target; 0: not asked for */
+    double nuclear;                /* sum of the singular values of the target; 0: not asked for */
     double saturated[2], codes[2]; /* codes at an end of their range, and all: left, right */
 };
 

@@ -130,8 +130,10 @@ static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,
     QVITP_TRY(begin(w, s->engine, p, s->coder, p->piece, error));
     qvitp_trial_pack(s->engine, p, s->codes, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
-    if (s->recipe->correct && !s->recipe->gptq) correct_bias(s, w);
-    else shift_out(s, w, found);
+    if (s->recipe->correct && !s->recipe->gptq)
+        correct_bias(s, w);
+    else
+        shift_out(s, w, found);
     return score_linear(s, w, score, error);
 }
 

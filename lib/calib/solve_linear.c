@@ -69,6 +69,9 @@ static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
         *lo = i ? fminf(*lo, low) : low;
         *hi = i ? fmaxf(*hi, high) : high;
     }
+    double half = ((double)*hi - (double)*lo) / 2 * g->solving->recipe.headroom;
+    *lo -= (float)half;
+    *hi += (float)half;
     if (!g->first_lo) return;
     *lo = fminf(*lo, g->first_lo[c]);
     *hi = fmaxf(*hi, g->first_hi[c]);
@@ -126,7 +129,7 @@ static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error 
     if (scheme != QVIT_SCHEME_ASYMMETRIC || g->part[0].site->kind != QVIT_INPUT_LAYER_NORM)
         recipe.center = 0;
     if (g->part[0].site->kind == QVIT_INPUT_GELU && recipe.equalize_gelu > 0)
-        recipe.equalize = recipe.equalize_gelu;
+        recipe.equalize = recipe.equalize_gelu, recipe.channel_floor = recipe.gelu_floor;
     c->count = g->inputs;
     c->lo = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->lo);
     c->hi = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->hi);

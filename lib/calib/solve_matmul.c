@@ -50,7 +50,12 @@ static void set_spans(struct solving *s)
             qvitp_log(s->common->engine, QVIT_LOG_WARNING,
                       "%s: the left operand of group %zu was always 0", site->label, g);
         /* Probabilities are never negative: their zero point is 0 whatever was seen. */
-        if (site->kind == QVIT_INPUT_SOFTMAX) span->lo = 0;
+        if (site->kind == QVIT_INPUT_SOFTMAX) {
+            span->lo = 0;
+        } else {
+            span->lo *= (float)(1 + recipe->headroom / 2);
+            span->hi *= (float)(1 + recipe->headroom / 2);
+        }
         s->coder[g] = span->scheme == QVIT_SCHEME_TWIN_SOFTMAX
                           ? qvitp_span_twin(span, qvitp_best_cut(span, stats))
                           : qvitp_span_coder(span, 1);
@@ -75,7 +80,8 @@ static qvit_status set_products(struct solving *s, qvit_error *error)
                                     .scales = 1,
                                     .base = &scales[2 * h],
                                     .scale = &scales[2 * h + 1]};
-        p->base[0] = p->scale[0] = qvitp_symmetric_scale((double)fmaxf(-lo, hi), p->bits);
+        double top = (double)fmaxf(-lo, hi) * (1 + recipe->headroom / 2);
+        p->base[0] = p->scale[0] = qvitp_symmetric_scale(top, p->bits);
     }
     return QVIT_OK;
 }

@@ -123,8 +123,8 @@ static qvit_status reserve(const struct qvitp_settling *s, struct fit *f, qvit_e
     f->mean_error = qvitp_pool_alloc(s->pool, f->n, sizeof *f->mean_error);
     f->gram = qvitp_pool_alloc(s->pool, f->k, f->k * sizeof *f->gram);
     f->cross = qvitp_pool_alloc(s->pool, f->n, f->k * sizeof *f->cross);
-    int ok = f->input && f->error && f->weight && f->row_weight && f->mean_input &&
-             f->mean_error && f->gram && f->cross;
+    int ok = f->input && f->error && f->weight && f->row_weight && f->mean_input && f->mean_error &&
+             f->gram && f->cross;
     return ok ? QVIT_OK : qvitp_no_memory(error);
 }
 
@@ -149,10 +149,10 @@ static qvit_status set_inputs(const struct qvitp_settling *s, struct fit *f, qvi
 static qvit_status set_moments(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
 {
     QVITP_TRY(qvitp_row_weights(s, f->row_weight, error));
-    QVITP_TRY(qvitp_column_means(s->engine, f->m, f->k, f->input, f->row_weight, f->mean_input,
-                                 error));
-    QVITP_TRY(qvitp_column_means(s->engine, f->m, f->n, f->error, f->row_weight, f->mean_error,
-                                 error));
+    QVITP_TRY(
+        qvitp_column_means(s->engine, f->m, f->k, f->input, f->row_weight, f->mean_input, error));
+    QVITP_TRY(
+        qvitp_column_means(s->engine, f->m, f->n, f->error, f->row_weight, f->mean_error, error));
     if (!s->recipe->correct) { /* the bias must stay: errors count as they are */
         memset(f->mean_input, 0, f->k * sizeof *f->mean_input);
         memset(f->mean_error, 0, f->n * sizeof *f->mean_error);
@@ -190,7 +190,8 @@ static qvit_status round_weights(const struct qvitp_settling *s, const struct fi
     float *scale = qvitp_pool_alloc(s->pool, f->n, sizeof *scale);
     int8_t *codes = qvitp_pool_alloc(s->pool, f->n, f->k);
     if (!scale || !codes) return qvitp_no_memory(error);
-    for (size_t j = 0; j < f->n; j++) scale[j] = s->product->scale[qvitp_product_block(s->product, j)];
+    for (size_t j = 0; j < f->n; j++)
+        scale[j] = s->product->scale[qvitp_product_block(s->product, j)];
     const struct qvitp_rounding rounding = {.n = f->n,
                                             .k = f->k,
                                             .weight = f->weight,
