@@ -116,7 +116,10 @@ static void suit_widths(struct qvitp_recipe *r)
         r->candidates = 16;
         r->refine = 6;
     }
-    if (r->weight_bits < 6 && r->input_bits >= 6) r->equalize = r->equalize_gelu = 0.5;
+    if (r->weight_bits < 6 && r->input_bits >= 6) {
+        r->equalize = r->equalize_gelu = 0.5;
+        r->ridge = 0.3;
+    }
 }
 
 uint32_t qvit_recipe_needs(const qvit_solve_options *options)

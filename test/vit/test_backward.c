@@ -349,7 +349,7 @@ static uint64_t solve(bool gradients, const char *recipe)
     CHECK_EQ(qvit_engine_create(NULL, &engine, &error), QVIT_OK);
     CHECK_EQ(calibration_begin(&c, &model, engine, &options, &error), QVIT_OK);
     for (size_t i = 0; i < IMAGES; i += 3) {
-        if (calibration_observe(&c, image(i), IMAGES - i < 3 ? IMAGES - i : 3, &error))
+        if (calibration_observe(&c, image(i), i, IMAGES - i < 3 ? IMAGES - i : 3, &error))
             FAIL("%s", error.text);
     }
     if (calibration_solve(&c, &how, &results, &error)) FAIL("%s", error.text);
