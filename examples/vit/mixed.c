@@ -28,7 +28,7 @@ static bool parse_bytes(const char *text, mixed_options *out)
         return text[1] >= '2' && text[1] <= '8' && !text[2];
     }
     out->bytes = strtoull(text, &end, 10);
-    return text[0] >= '0' && text[0] <= '9' && !*end && out->bytes > 0;
+    return text[0] >= '0' && text[0] <= '9' && !*end && out->bytes > 0 && out->bytes <= INT64_MAX;
 }
 
 qvit_status mixed_options_parse(mixed_options *out, const char *bytes, const char *ms,
@@ -399,15 +399,26 @@ void mixed_choice_close(mixed_choice *choice)
 
 /* ---- JSON ---- */
 
+/* Bytes are whole numbers, milliseconds are not. */
+static void write_cost(json_writer *w, const char *key, uint64_t cost, double unit)
+{
+    json_key(w, key);
+    if (unit > 1)
+        json_number(w, (double)cost / unit);
+    else
+        json_integer(w, (int64_t)cost);
+}
+
 static void write_bill(json_writer *w, const char *key, const mixed_bill *bill, double unit)
 {
     json_key(w, key);
     json_object(w);
-    json_key(w, "budget"), json_number(w, (double)bill->budget / unit);
-    json_key(w, "least"), json_number(w, (double)bill->least / unit);
-    json_key(w, "most"), json_number(w, (double)bill->most / unit);
-    json_key(w, "expected"), json_number(w, (double)bill->cost / unit);
-    json_key(w, "expected_loss"), json_number(w, bill->loss);
+    write_cost(w, "budget", bill->budget, unit);
+    write_cost(w, "least", bill->least, unit);
+    write_cost(w, "most", bill->most, unit);
+    write_cost(w, "expected", bill->cost, unit);
+    json_key(w, "expected_loss");
+    json_number(w, bill->loss);
     json_object_end(w);
 }
 

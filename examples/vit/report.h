@@ -17,7 +17,7 @@ typedef struct report_entry {
     double agreement, sqnr_db, ms_per_image;
     size_t weight_bytes;
     const mixed_choice *choice; /* under the budgets */
-    const network *net; /* whose kernels and packed bytes are reported */
+    const network *net;         /* whose kernels and packed bytes are reported */
     char logits_sha256[SHA256_HEX];
     size_t calibration_images, calibration_peak_bytes;
     double calibration_seconds;
