@@ -8,11 +8,28 @@
 
 /* ---- sites ---- */
 
-static qvit_status add_linear(calibration *c, const char *name, const vit_linear *layer,
+const char *site_name(const vit_model *model, size_t site, char name[SITE_NAME])
+{
+    static const char *const in_block[SITES_PER_BLOCK] = {
+        [SITE_QKV] = "attn.qkv",   [SITE_QK] = "attn.qk",  [SITE_PV] = "attn.pv",
+        [SITE_PROJ] = "attn.proj", [SITE_FC1] = "mlp.fc1", [SITE_FC2] = "mlp.fc2",
+    };
+    if (site == SITE_PATCH_EMBED)
+        snprintf(name, SITE_NAME, "patch_embed.proj");
+    else if (site == site_head(model))
+        snprintf(name, SITE_NAME, "head");
+    else
+        snprintf(name, SITE_NAME, "blocks.%zu.%s", (site - 1) / SITES_PER_BLOCK,
+                 in_block[(site - 1) % SITES_PER_BLOCK]);
+    return name;
+}
+
+static qvit_status add_linear(calibration *c, size_t number, const vit_linear *layer,
                               qvit_input_kind input_kind, size_t parts, qvit_error *error)
 {
+    char name[SITE_NAME];
     qvit_site_options site = QVIT_SITE_OPTIONS_INIT;
-    site.name = name;
+    site.name = site_name(c->model, number, name);
     site.type = QVIT_SITE_LINEAR;
     site.input_kind = input_kind;
     site.weight = &layer->weight;
@@ -21,28 +38,17 @@ static qvit_status add_linear(calibration *c, const char *name, const vit_linear
     return qvit_calibrator_add_site(c->calibrator, &site, NULL, error);
 }
 
-static qvit_status add_matmul(calibration *c, const char *name, qvit_input_kind input_kind,
+static qvit_status add_matmul(calibration *c, size_t number, qvit_input_kind input_kind,
                               bool second_transposed, qvit_error *error)
 {
+    char name[SITE_NAME];
     qvit_site_options site = QVIT_SITE_OPTIONS_INIT;
-    site.name = name;
+    site.name = site_name(c->model, number, name);
     site.type = QVIT_SITE_MATMUL;
     site.input_kind = input_kind;
     site.heads = c->model->heads;
     site.second_transposed = second_transposed;
     return qvit_calibrator_add_site(c->calibrator, &site, NULL, error);
-}
-
-/* "blocks.3.attn.qkv"; the calibrator copies it. */
-struct site_name {
-    char text[48];
-};
-
-static struct site_name in_block(size_t block, const char *layer)
-{
-    struct site_name name;
-    snprintf(name.text, sizeof name.text, "blocks.%zu.%s", block, layer);
-    return name;
 }
 
 static qvit_status tie_producer(calibration *c, size_t block, size_t producer, size_t consumer,
@@ -56,13 +62,12 @@ static qvit_status tie_producer(calibration *c, size_t block, size_t producer, s
 static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
 {
     const vit_block *block = &c->model->blocks[b];
-    TRY(add_linear(c, in_block(b, "attn.qkv").text, &block->qkv, QVIT_INPUT_LAYER_NORM, PARTS,
-                   error));
-    TRY(add_matmul(c, in_block(b, "attn.qk").text, QVIT_INPUT_GENERIC, true, error));
-    TRY(add_matmul(c, in_block(b, "attn.pv").text, QVIT_INPUT_SOFTMAX, false, error));
-    TRY(add_linear(c, in_block(b, "attn.proj").text, &block->proj, QVIT_INPUT_GENERIC, 1, error));
-    TRY(add_linear(c, in_block(b, "mlp.fc1").text, &block->fc1, QVIT_INPUT_LAYER_NORM, 1, error));
-    TRY(add_linear(c, in_block(b, "mlp.fc2").text, &block->fc2, QVIT_INPUT_GELU, 1, error));
+    TRY(add_linear(c, site_in_block(b, SITE_QKV), &block->qkv, QVIT_INPUT_LAYER_NORM, PARTS, error));
+    TRY(add_matmul(c, site_in_block(b, SITE_QK), QVIT_INPUT_GENERIC, true, error));
+    TRY(add_matmul(c, site_in_block(b, SITE_PV), QVIT_INPUT_SOFTMAX, false, error));
+    TRY(add_linear(c, site_in_block(b, SITE_PROJ), &block->proj, QVIT_INPUT_GENERIC, 1, error));
+    TRY(add_linear(c, site_in_block(b, SITE_FC1), &block->fc1, QVIT_INPUT_LAYER_NORM, 1, error));
+    TRY(add_linear(c, site_in_block(b, SITE_FC2), &block->fc2, QVIT_INPUT_GELU, 1, error));
     TRY(tie_producer(c, b, SITE_PV, SITE_PROJ, error));
     return tie_producer(c, b, SITE_FC1, SITE_FC2, error);
 }
@@ -70,9 +75,9 @@ static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
 static qvit_status add_sites(calibration *c, qvit_error *error)
 {
     const vit_model *model = c->model;
-    TRY(add_linear(c, "patch_embed.proj", &model->patch_embed, QVIT_INPUT_IMAGE, 1, error));
+    TRY(add_linear(c, SITE_PATCH_EMBED, &model->patch_embed, QVIT_INPUT_IMAGE, 1, error));
     for (size_t b = 0; b < model->depth; b++) TRY(add_block(c, b, error));
-    return add_linear(c, "head", &model->head, QVIT_INPUT_LAYER_NORM, 1, error);
+    return add_linear(c, site_head(model), &model->head, QVIT_INPUT_LAYER_NORM, 1, error);
 }
 
 qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit_engine *engine,
@@ -214,37 +219,93 @@ static qvit_status fetch_results(const calibration *c, calibration_results *out,
     return QVIT_OK;
 }
 
-static qvit_solve_options options_of(const calibration_recipe *recipe)
+qvit_status calibration_fetch(const calibration *c, calibration_results *out, qvit_error *error)
 {
+    *out = (calibration_results){0};
+    qvit_status status = fetch_results(c, out, error);
+    if (status != QVIT_OK) calibration_results_close(out);
+    return status;
+}
+
+static int32_t weight_bits_of(const calibration_recipe *recipe, size_t site)
+{
+    return recipe->weight_bits_of ? recipe->weight_bits_of[site] : recipe->weight_bits;
+}
+
+static int32_t twin_of(const calibration_recipe *recipe, size_t site)
+{
+    return recipe->twin_of ? recipe->twin_of[site] : TWIN_BY_RECIPE;
+}
+
+/* Solves sites that agree in what may differ from site to site. */
+static qvit_status solve_alike(calibration *c, const calibration_recipe *recipe,
+                               const size_t *sites, size_t count, bool behind, qvit_error *error)
+{
+    static const char *const twins[] = {
+        [TWIN_NEVER] = "twin=none", [TWIN_ALWAYS] = "twin=softmax,gelu"};
+    const int32_t twin = twin_of(recipe, sites[0]);
+    const char **settings = calloc(recipe->setting_count + 1, sizeof *settings);
+    if (!settings) return fail_memory(error);
+    for (size_t i = 0; i < recipe->setting_count; i++) settings[i] = recipe->settings[i];
+    settings[recipe->setting_count] = twin ? twins[twin] : NULL;
+
     qvit_solve_options options = QVIT_SOLVE_OPTIONS_INIT;
+    options.sites = sites;
+    options.site_count = count;
     options.recipe = recipe->recipe;
-    options.weight_bits = recipe->weight_bits;
+    options.weight_bits = weight_bits_of(recipe, sites[0]);
     options.input_bits = recipe->input_bits;
-    options.settings = recipe->settings;
-    options.setting_count = recipe->setting_count;
+    options.settings = settings;
+    options.setting_count = recipe->setting_count + (twin != TWIN_BY_RECIPE);
+    options.use_quantized = behind;
     options.progress = recipe->progress;
-    return options;
+    qvit_status status = qvit_calibrator_solve(c->calibrator, &options, error);
+    free(settings);
+    return status;
+}
+
+/* Moves the sites that agree with the first one to the front, in their order; how many they are. */
+static size_t gather_alike(const calibration_recipe *recipe, size_t *sites, size_t count)
+{
+    size_t alike = 0;
+    for (size_t i = 0; i < count; i++) {
+        const size_t site = sites[i];
+        if (weight_bits_of(recipe, site) != weight_bits_of(recipe, sites[0]) ||
+            twin_of(recipe, site) != twin_of(recipe, sites[0]))
+            continue;
+        sites[i] = sites[alike];
+        sites[alike++] = site;
+    }
+    return alike;
+}
+
+qvit_status calibration_solve_sites(calibration *c, const calibration_recipe *recipe,
+                                    const size_t *sites, size_t count, bool behind,
+                                    qvit_error *error)
+{
+    size_t *left = calloc(count + 1, sizeof *left);
+    if (!left) return fail_memory(error);
+    for (size_t i = 0; i < count; i++) left[i] = sites[i];
+    qvit_status status = QVIT_OK;
+    for (size_t done = 0, alike; status == QVIT_OK && done < count; done += alike) {
+        alike = gather_alike(recipe, left + done, count - done);
+        status = solve_alike(c, recipe, left + done, alike, behind, error);
+    }
+    free(left);
+    return status;
 }
 
 qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
                               calibration_results *out, qvit_error *error)
 {
     *out = (calibration_results){0};
-    const qvit_solve_options options = options_of(recipe);
-    TRY(qvit_calibrator_solve(c->calibrator, &options, error));
-    qvit_status status = fetch_results(c, out, error);
-    if (status != QVIT_OK) calibration_results_close(out);
-    return status;
-}
-
-qvit_status calibration_solve_sites(calibration *c, const calibration_recipe *recipe,
-                                    const size_t *sites, size_t count, qvit_error *error)
-{
-    qvit_solve_options options = options_of(recipe);
-    options.sites = sites;
-    options.site_count = count;
-    options.use_quantized = 1;
-    return qvit_calibrator_solve(c->calibrator, &options, error);
+    const size_t count = site_count(c->model);
+    size_t *sites = calloc(count, sizeof *sites);
+    if (!sites) return fail_memory(error);
+    for (size_t i = 0; i < count; i++) sites[i] = i;
+    qvit_status status = calibration_solve_sites(c, recipe, sites, count, false, error);
+    free(sites);
+    return status == QVIT_OK ? calibration_fetch(c, out, error) : status;
 }
 
 qvit_status calibration_forget_quantized(calibration *c, qvit_error *error)

@@ -30,6 +30,10 @@ static inline size_t site_head(const vit_model *model) { return site_in_block(mo
 
 static inline size_t site_count(const vit_model *model) { return site_head(model) + 1; }
 
+/* "blocks.3.attn.qkv". Returns name. */
+enum { SITE_NAME = 48 };
+const char *site_name(const vit_model *model, size_t site, char name[SITE_NAME]);
+
 /*
  *   batch      images that are shown at once, at most
  *   gradients  whether gradients are observed too; it takes about three times as long
@@ -51,13 +55,21 @@ typedef struct calibration {
     size_t first;  /* number of the first image that is being shown */
 } calibration;
 
-/* What to solve with; see qvit_solve_options. */
+/* What the inputs of fc2 and the probabilities of P V are: whatever the recipe wants, or else. */
+enum { TWIN_BY_RECIPE, TWIN_NEVER, TWIN_ALWAYS };
+
+/*
+ * What to solve with; see qvit_solve_options. Sites that differ from each other say so in arrays with
+ * an entry for every site, or NULL: weight_bits_of instead of weight_bits, and twin_of.
+ */
 typedef struct calibration_recipe {
     const char *recipe;
     int32_t weight_bits, input_bits;
     const char *const *settings;
     size_t setting_count;
     int32_t (*progress)(void *user, double done, const char *site); /* or NULL */
+    const int32_t *weight_bits_of;
+    const int32_t *twin_of;
 } calibration_recipe;
 
 /* One result for each site, by its number. */
@@ -81,11 +93,13 @@ qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
 
 void calibration_end(calibration *c);
 
-/* Pieces of solving, for solve_in_order: some sites for inputs behind a quantized prefix; to forget
- * what was shown behind another one; and queries, keys or values as sites want them, a view
- * [n, heads, t, head_dim] of a qkv tensor. */
+/* Pieces of solving: some sites, for the float model's inputs or for those `behind` a quantized prefix;
+ * the last results of all sites; to forget what was shown behind another prefix; and queries, keys or
+ * values as sites want them, a view [n, heads, t, head_dim] of a qkv tensor. */
 qvit_status calibration_solve_sites(calibration *c, const calibration_recipe *recipe,
-                                    const size_t *sites, size_t count, qvit_error *error);
+                                    const size_t *sites, size_t count, bool behind,
+                                    qvit_error *error);
+qvit_status calibration_fetch(const calibration *c, calibration_results *out, qvit_error *error);
 qvit_status calibration_forget_quantized(calibration *c, qvit_error *error);
 qvit_tensor calibration_heads(const qvit_tensor *qkv, size_t part, size_t heads);
 

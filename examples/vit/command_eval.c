@@ -32,6 +32,7 @@ struct evaluation {
     size_t entry_count;              /* recipes times widths */
     report_entry *entries;
     network *quantized; /* of each entry */
+    mixed_choice *choices;
     report report;
     qvit_error *error;
 };
@@ -39,6 +40,8 @@ struct evaluation {
 static void release(struct evaluation *e)
 {
     for (size_t i = 0; e->quantized && i < e->entry_count; i++) network_close(&e->quantized[i]);
+    for (size_t i = 0; e->choices && i < e->entry_count; i++) mixed_choice_close(&e->choices[i]);
+    free(e->choices);
     free(e->quantized);
     free(e->entries);
     qvit_engine_destroy(e->engine);
@@ -164,7 +167,8 @@ static bool gradients_wanted(const eval_options *o)
         const qvit_solve_options options = options_of(o, i / o->width_count, i % o->width_count);
         needs |= qvit_recipe_needs(&options);
     }
-    return needs & QVIT_NEEDS_GRADIENT;
+    /* budgets make the losses of sites comparable */
+    return needs & QVIT_NEEDS_GRADIENT || mixed_wanted(&o->mixed);
 }
 
 static qvit_status observe(struct evaluation *e, calibration *c)
@@ -186,6 +190,24 @@ static qvit_status observe(struct evaluation *e, calibration *c)
     return calibration_file_save(o->save_calibration, c->calibrator, e->error);
 }
 
+/* Lets a recipe's sites differ as the budgets of the command line want it. */
+static qvit_status choose_mixed(struct evaluation *e, calibration *c, size_t number,
+                                calibration_recipe *recipe)
+{
+    const eval_options *o = &e->options;
+    mixed_choice *choice = &e->choices[number];
+    e->entries[number].choice = choice;
+    if (!mixed_wanted(&o->mixed)) return QVIT_OK;
+    const mixed_context context = {
+        &o->mixed, e->engine, dataset_image(&e->images, 0), e->n < o->batch ? e->n : o->batch,
+        o->batch,  stdout};
+    TRY(mixed_choose(&context, c, recipe, choice, e->error));
+    recipe->weight_bits_of = choice->weight_bits;
+    recipe->twin_of = choice->twins;
+    if (choice->weight_bits) e->entries[number].bits = choice->bits;
+    return QVIT_OK;
+}
+
 /* Solves for one entry, and makes its network: that is all that is kept of the results. */
 static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t number)
 {
@@ -196,9 +218,14 @@ static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t numb
     entry->bits = width->text;
     entry->net = &e->quantized[number];
     entry->calibration_images = o->calib_n;
-    const calibration_recipe recipe = {entry->recipe,     width->weight_bits, width->input_bits,
-                                       o->settings.items, o->settings.count,  show_solving};
+    calibration_recipe recipe = {.recipe = entry->recipe,
+                                 .weight_bits = width->weight_bits,
+                                 .input_bits = width->input_bits,
+                                 .settings = o->settings.items,
+                                 .setting_count = o->settings.count,
+                                 .progress = show_solving};
     calibration_results results;
+    TRY(choose_mixed(e, c, number, &recipe));
     const qvit_solve_options options =
         options_of(o, number / o->width_count, number % o->width_count);
     if (qvit_recipe_needs(&options) & QVIT_NEEDS_PREFIX)
@@ -240,7 +267,8 @@ static qvit_status calibrate(struct evaluation *e)
     e->entry_count = o->recipe_count * o->width_count;
     e->entries = calloc(e->entry_count, sizeof *e->entries);
     e->quantized = calloc(e->entry_count, sizeof *e->quantized);
-    if (!e->entries || !e->quantized) return fail_memory(e->error);
+    e->choices = calloc(e->entry_count, sizeof *e->choices);
+    if (!e->entries || !e->quantized || !e->choices) return fail_memory(e->error);
     calibration c = {0};
     qvit_status status = solve_all(e, &c);
     calibration_end(&c);

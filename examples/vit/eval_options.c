@@ -8,11 +8,11 @@
 
 #include "fail.h"
 
-enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 24 };
+enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 28 };
 
 /* What the command line says in its own words: lists that still have to be taken apart. */
 struct raw_options {
-    const char *recipes, *widths;
+    const char *recipes, *widths, *budget_bytes, *budget_ms;
 };
 
 static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_options *raw)
@@ -38,6 +38,10 @@ static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_
          .text = &raw->widths},
         {"--set", "KEY=VALUE", "change one choice of the recipes; may be repeated",
          .list = &o->settings},
+        {"--budget-bytes", "B", "choose widths of weights, see below; B may be w6",
+         .text = &raw->budget_bytes},
+        {"--budget-ms", "T", "choose plain or twin inputs, see below", .text = &raw->budget_ms},
+        {"--pareto", "", "print what other budgets would give", .flag = &o->mixed.pareto},
         {"--batch", "B", "images at a time (8)", .number = &o->batch, .least = 1,
          .most = MAX_BATCH},
         {"--threads", "T", "threads (one for each CPU)", .number = &o->threads, .least = 1,
@@ -103,6 +107,8 @@ static qvit_status check_together(eval_options *o, const struct raw_options *raw
 {
     bool quantizes = raw->recipes || raw->widths || o->settings.count || o->quantized_logits ||
                      o->save_calibration || o->calib;
+    TRY(mixed_options_parse(&o->mixed, raw->budget_bytes, raw->budget_ms, error));
+    quantizes = quantizes || mixed_wanted(&o->mixed);
     if (!o->calib) o->calib_n = 0;
     o->calibrates = o->calib_n || o->load_calibration.count;
     if (quantizes && !o->calibrates)
@@ -127,6 +133,24 @@ qvit_status eval_options_parse(eval_options *out, int argc, char **argv, qvit_er
     return check_together(out, &raw, error);
 }
 
+static void help_budgets(FILE *stream)
+{
+    fputs(
+        "\nBudgets. Every layer is calibrated in all ways that it could have, and the choice is "
+        "the\n"
+        "one that loses least of all that the budget allows.\n"
+        "--budget-bytes B: layers get weights of 4, 6 or 8 bits, at most the X of --bits wXaY, "
+        "that\n"
+        "  take at most B bytes when stored; w6: as many as if all had 6. It sets no speed: plans\n"
+        "  hold every weight in a byte, and on x86 all widths run equally fast.\n"
+        "--budget-ms T: the inputs of fc2 and the probabilities of attention are plain or twins, "
+        "so\n"
+        "  that an image takes at most T milliseconds by what was measured at --batch and "
+        "--threads;\n"
+        "  a setting \"twin\" has no say. Widths are chosen first if both budgets are given.\n",
+        stream);
+}
+
 void eval_options_help(FILE *stream)
 {
     eval_options unused;
@@ -140,4 +164,5 @@ void eval_options_help(FILE *stream)
     fputs("\nRecipes:", stream);
     for (size_t i = 0; qvit_recipe_name(i); i++) fprintf(stream, " %s", qvit_recipe_name(i));
     fputs(". Settings: see qvit_solve_options in qvit.h.\n", stream);
+    help_budgets(stream);
 }

@@ -77,7 +77,7 @@ static qvit_status fetch(struct in_order *o, size_t site)
 
 static qvit_status solve(struct in_order *o, const size_t *sites, size_t count)
 {
-    TRY(calibration_solve_sites(o->c, o->recipe, sites, count, o->error));
+    TRY(calibration_solve_sites(o->c, o->recipe, sites, count, true, o->error));
     for (size_t i = 0; i < count; i++) TRY(fetch(o, sites[i]));
     return QVIT_OK;
 }

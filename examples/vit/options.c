@@ -50,6 +50,7 @@ static qvit_status take_option(struct arguments *a, const option *options, size_
         if (o->number) TRY(take_number(a, o, error));
         if (o->text) TRY(take(a, o->name, o->text, error));
         if (o->list) TRY(take_list_item(a, o, error));
+        if (o->flag) *o->flag = true;
         return QVIT_OK;
     }
     return fail(error, QVIT_ERR_ARGUMENT, "there is no option \"%s\"; --help lists them", name);

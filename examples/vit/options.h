@@ -34,6 +34,7 @@ typedef struct option {
     size_t *number;    /* least..most */
     const char **text; /* a later one replaces an earlier one */
     text_list *list;   /* collects those of every time that the option is given */
+    bool *flag;        /* set by an option without arguments */
     size_t least, most;
     bool required; /* its text must be given */
 } option;

@@ -75,6 +75,7 @@ static void write_quantized(json_writer *w, const report_entry *e)
     write_number(w, "ms_per_image", e->ms_per_image);
     write_count(w, "weight_bytes", e->weight_bytes);
     write_count(w, "packed_bytes", network_packed_bytes(e->net));
+    mixed_write_json(e->choice, w);
     write_kernels(w, e->net);
     write_text(w, "logits_sha256", e->logits_sha256);
     json_object_end(w);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "eval.h"
+#include "mixed.h"
 #include "network.h"
 
 /* The quantized model of one recipe and width against the float model. */
@@ -15,7 +16,8 @@ typedef struct report_entry {
     eval_accuracy accuracy;
     double agreement, sqnr_db, ms_per_image;
     size_t weight_bytes;
-    const network *net; /* whose kernels and packed bytes are reported */
+    const mixed_choice *choice; /* under the budgets */
+    const network *net;         /* whose kernels and packed bytes are reported */
     char logits_sha256[SHA256_HEX];
     size_t calibration_images, calibration_peak_bytes;
     double calibration_seconds;
