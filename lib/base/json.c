@@ -166,7 +166,11 @@ void qvitp_json_number(struct qvitp_json *j, double value)
         put(j, "null");
         return;
     }
-    int is_float = value == 0 || (fabs(value) >= (double)FLT_MIN && fabs(value) <= (double)FLT_MAX);
+    if (fabs(value) < 1e9 && value == floor(value)) {
+        qvitp_put(&j->out, text, (size_t)snprintf(text, sizeof text, "%.0f", value));
+        return;
+    }
+    int is_float = fabs(value) >= (double)FLT_MIN && fabs(value) <= (double)FLT_MAX;
     for (int digits = is_float ? 1 : 9; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if ((float)strtod(text, NULL) == (float)value) break;
