@@ -20,7 +20,7 @@ qvit_status card_capture(const calibration *c, const qvit_fidelity *accumulated,
 typedef struct card_source {
     const vit_model *model;
     const char *images, *calib; /* files; calib may be NULL */
-    size_t calib_first, calib_n, accumulated_images;
+    size_t calib_first, accumulated_images;
     char model_sha256[SHA256_HEX];
 } card_source;
 

@@ -345,8 +345,7 @@ static qvit_status write_cards(const struct evaluation *e)
     card_source source = {.model = &e->model,
                           .images = o->images,
                           .calib = o->calib,
-                          .calib_first = o->calib_first,
-                          .calib_n = o->calib_n};
+                          .calib_first = o->calib_first};
     if (!cards_wanted(o)) return QVIT_OK;
     fidelity_images(e, &source.accumulated_images);
     TRY(card_hash_file(o->model, source.model_sha256, e->error));

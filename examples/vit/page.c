@@ -25,7 +25,9 @@ static const char style[] =
     "width:100%}th,td{padding:.35rem .7rem;text-align:right;border-bottom:1px solid var(--line);"
     "white-space:nowrap}tr:last-child td{border-bottom:0}th:first-child,td:first-child"
     "{text-align:left}th{font-weight:600;color:var(--soft);font-size:.85rem}td.l,th.l"
-    "{text-align:left}.sites{font-size:.85rem}ul.warn{margin:0;padding:.7rem 1rem .7rem 2rem;"
+    "{text-align:left}.sites{font-size:.85rem}.summary "
+    "td{white-space:normal}ul.warn{margin:0;padding:.7rem 1rem .7rem "
+    "2rem;font-size:.9rem;max-height:22rem;overflow:auto;"
     "background:var(--warnbg);border-left:4px solid var(--warn);border-radius:4px}"
     ".key{display:inline-block;margin-right:1rem}.key i{display:inline-block;width:.8em;"
     "height:.8em;border-radius:2px;margin-right:.4em;vertical-align:-.05em}"
@@ -124,7 +126,8 @@ static void row(FILE *f, const char *name, const char *floats, const char *quant
 static void write_summary(FILE *f, const char *card)
 {
     const char *accuracy = json_member(card, "accuracy"), *measured = json_member(card, "measured");
-    fputs("<div class=\"scroll\"><table>\n<tr><th></th><th>float</th><th>quantized</th>"
+    fputs("<div class=\"scroll\"><table "
+          "class=\"summary\">\n<tr><th></th><th>float</th><th>quantized</th>"
           "<th class=\"l\"></th></tr>\n",
           f);
     row(f, "top-1", json_member(accuracy, "float_top1"), json_member(accuracy, "top1"), 2, "%");
