@@ -1354,6 +1354,65 @@ QVIT_API qvit_status qvit_allocate(const qvit_engine *engine, size_t items, cons
                                    const qvit_alternative *alternatives, uint64_t budget,
                                    size_t *chosen, qvit_error *error);
 
+/*
+ * What reached a site's input in the whole quantized model, against the float model, as the host
+ * measured it; NaN: not known.
+ */
+typedef struct qvit_fidelity {
+    double sqnr_db;
+    double cosine;
+} qvit_fidelity;
+
+/*
+ *   accumulated        NULL, or accumulated_count numbers, one for each site: beside what each site
+ *                      does alone a card then tells what all before it have done together
+ */
+typedef struct qvit_card_options {
+    size_t struct_size;
+    const qvit_fidelity *accumulated;
+    size_t accumulated_count;
+} qvit_card_options;
+#define QVIT_CARD_OPTIONS_INIT { sizeof(qvit_card_options), NULL, 0 }
+QVIT_API void qvit_card_options_init(qvit_card_options *options, size_t size);
+
+/*
+ * Writes the quantization card: all that a reader of results should know, and hardly any report
+ * says, as one JSON object. Small choices move accuracy as much as the method does (quantization
+ * cards, arXiv 2102.06366). It is for people and programs, wants no schema, and goes well into a
+ * larger object in which the host adds model, data and accuracies.
+ *
+ *   format       "qvit card", version 1: members may be added, none changes its meaning
+ *   library      its version
+ *   numerics     how codes are computed with, and what stays in floats
+ *   calibration  seed, limits, samples that were kept, whether gradients were among them
+ *   recipes      every different way in which sites were solved, with all its settings; words are
+ *                those of qvit_solve_options. They count if range, metric or setting make use of
+ *                them: percentile for the range "percentile", the grid where there is a metric
+ *   warnings     sentences, see below
+ *   sites        what each is; `solved` and with which of the recipes (`solved_with`); its
+ *                quantizers; the range of its channels' scales and shifts; whether its bias was
+ *                changed; weight_bytes; scores; `accumulated`; and the histogram of its input
+ *
+ * Of more than 16 scales min, median and max stand for all. The histogram is of the float model's
+ * input, before channels are scaled: for each sign edges and counts, eight bins to an octave, from
+ * the first to the last that is not empty; `tiny` counts what is smaller than `tiny_below`, zeros
+ * among it. Numbers that are not finite are null: an SQNR without noise, a score without rows.
+ *
+ * Warned of are sites that were not observed or not solved; an SQNR below 5 dB; more than a tenth
+ * of the codes of an input or of weights at the ends of their range, IMAGE inputs apart; and, for
+ * the whole, a median SQNR below 8 dB or less than 3 dB of accumulated SQNR at the last site that
+ * has one: such a model hardly knows more than chance.
+ *
+ * The same state, results and options give the same bytes. They are UTF-8 whatever a site is
+ * called: U+FFFD stands for bytes that are not. options NULL: all defaults. The calibrator may have
+ * seen anything or nothing; it does not change. What was written before an error is of no use.
+ * Errors: ARGUMENT, SHAPE (accumulated_count is not the number of sites), NO_MEMORY, IO (write
+ * returned nonzero).
+ */
+QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
+                                          const qvit_card_options *options, qvit_write write,
+                                          void *user, qvit_error *error);
+
 /* ---- 10. Plans ------------------------------------------------------------------------------- */
 
 /*

@@ -7,12 +7,16 @@
 #include "../common/thread_pool.h"
 #include "calibrate.h"
 #include "calibration_file.h"
+#include "card.h"
 #include "dataset.h"
 #include "eval.h"
 #include "eval_options.h"
 #include "fail.h"
+#include "fidelity.h"
 #include "in_order.h"
 #include "float_model.h"
+#include "output_file.h"
+#include "page.h"
 #include "progress.h"
 #include "quantized_model.h"
 #include "report.h"
@@ -42,6 +46,7 @@ static void release(struct evaluation *e)
     for (size_t i = 0; e->quantized && i < e->entry_count; i++) network_close(&e->quantized[i]);
     for (size_t i = 0; e->choices && i < e->entry_count; i++) mixed_choice_close(&e->choices[i]);
     free(e->choices);
+    for (size_t i = 0; e->entries && i < e->entry_count; i++) free(e->entries[i].card);
     free(e->quantized);
     free(e->entries);
     qvit_engine_destroy(e->engine);
@@ -208,7 +213,34 @@ static qvit_status choose_mixed(struct evaluation *e, calibration *c, size_t num
     return QVIT_OK;
 }
 
-/* Solves for one entry, and makes its network: that is all that is kept of the results. */
+static bool cards_wanted(const eval_options *o) { return o->card || o->html; }
+
+/* Images that show how errors add up: those of the calibration, or else those of the evaluation. */
+static const uint8_t *fidelity_images(const struct evaluation *e, size_t *count)
+{
+    const eval_options *o = &e->options;
+    *count = o->calib_n ? o->calib_n : e->n;
+    if (*count > FIDELITY_IMAGES) *count = FIDELITY_IMAGES;
+    return o->calib_n ? dataset_image(&e->calib, o->calib_first) : dataset_image(&e->images, 0);
+}
+
+/* While the calibrator still has the entry's results. */
+static qvit_status capture_card(struct evaluation *e, calibration *c,
+                                const calibration_results *results, size_t number)
+{
+    size_t count;
+    const uint8_t *images = fidelity_images(e, &count);
+    qvit_fidelity *accumulated = calloc(results->count, sizeof *accumulated);
+    if (!accumulated) return fail_memory(e->error);
+    qvit_status status = fidelity_measure(&c->net, &e->quantized[number], results, images, count,
+                                          accumulated, e->error);
+    if (status == QVIT_OK)
+        status = card_capture(c, accumulated, &e->entries[number].card, e->error);
+    free(accumulated);
+    return status;
+}
+
+/* Solves for one entry, and makes its network: that and the card are all that is kept of the results. */
 static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t number)
 {
     const eval_options *o = &e->options;
@@ -237,6 +269,7 @@ static qvit_status solve_entry(struct evaluation *e, calibration *c, size_t numb
     entry->weight_bytes = calibration_results_weight_bytes(&results);
     qvit_status status = quantized_model_create(&e->model, e->engine, &results, o->batch,
                                                 &e->quantized[number], e->error);
+    if (status == QVIT_OK && cards_wanted(o)) status = capture_card(e, c, &results, number);
     calibration_results_close(&results);
     return status;
 }
@@ -319,6 +352,46 @@ static qvit_status write_logits(const struct evaluation *e, const char *path, co
     return fail(e->error, QVIT_ERR_IO, "%s", text);
 }
 
+static qvit_status write_card(const struct evaluation *e, const report_entry *entry,
+                              const char *path, const char *card,
+                              void (*write)(FILE *stream, const char *card))
+{
+    if (!path) return QVIT_OK;
+    char *own = card_path(path, entry, e->entry_count == 1);
+    if (!own) return fail_memory(e->error);
+    output_file file;
+    qvit_status status = output_file_begin(&file, own, e->error);
+    if (status == QVIT_OK) {
+        write(file.stream, card);
+        status = output_file_end(&file, e->error);
+    }
+    free(own);
+    return status;
+}
+
+static void write_text(FILE *stream, const char *card) { fputs(card, stream); }
+
+static qvit_status write_cards(const struct evaluation *e)
+{
+    const eval_options *o = &e->options;
+    card_source source = {.model = &e->model,
+                          .images = o->images,
+                          .calib = o->calib,
+                          .calib_first = o->calib_first};
+    if (!cards_wanted(o)) return QVIT_OK;
+    fidelity_images(e, &source.accumulated_images);
+    TRY(card_hash_file(o->model, source.model_sha256, e->error));
+    for (size_t i = 0; i < e->entry_count; i++) {
+        char *card;
+        TRY(card_compose(&source, &e->report, &e->entries[i], &card, e->error));
+        qvit_status status = write_card(e, &e->entries[i], o->card, card, write_text);
+        if (status == QVIT_OK) status = write_card(e, &e->entries[i], o->html, card, page_write);
+        free(card);
+        TRY(status);
+    }
+    return QVIT_OK;
+}
+
 static qvit_status report_all(struct evaluation *e)
 {
     const eval_options *o = &e->options;
@@ -333,6 +406,7 @@ static qvit_status report_all(struct evaluation *e)
     report_print(r, stdout);
     if (o->logits) TRY(write_logits(e, o->logits, e->logits));
     if (o->quantized_logits) TRY(write_logits(e, o->quantized_logits, e->quantized_logits));
+    TRY(write_cards(e));
     return o->json ? report_write_json(r, o->json, e->error) : QVIT_OK;
 }
 

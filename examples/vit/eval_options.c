@@ -8,7 +8,7 @@
 
 #include "fail.h"
 
-enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 28 };
+enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 32 };
 
 /* What the command line says in its own words: lists that still have to be taken apart. */
 struct raw_options {
@@ -53,6 +53,10 @@ static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_
          .text = &o->model_options.mean},
         {"--std", "R,G,B", "of the images (from the model's file)", .text = &o->model_options.std},
         {"--json", "FILE", "write the results", .text = &o->json},
+        {"--card", "FILE",
+         "write the quantization card, JSON; of several entries each to FILE-RECIPE-BITS",
+         .text = &o->card},
+        {"--html", "FILE", "the same as a page to read", .text = &o->html},
         {"--logits", "FILE", "write the float model's logits, npy", .text = &o->logits},
         {"--quantized-logits", "FILE", "write the quantized model's logits, npy",
          .text = &o->quantized_logits},
@@ -106,7 +110,7 @@ static qvit_status split_lists(eval_options *o, const struct raw_options *raw, q
 static qvit_status check_together(eval_options *o, const struct raw_options *raw, qvit_error *error)
 {
     bool quantizes = raw->recipes || raw->widths || o->settings.count || o->quantized_logits ||
-                     o->save_calibration || o->calib;
+                     o->card || o->html || o->save_calibration || o->calib;
     TRY(mixed_options_parse(&o->mixed, raw->budget_bytes, raw->budget_ms, error));
     quantizes = quantizes || mixed_wanted(&o->mixed);
     if (!o->calib) o->calib_n = 0;

@@ -21,6 +21,7 @@ typedef struct eval_options {
     const char *calib;                            /* images to calibrate with, or NULL */
     text_list load_calibration;                   /* files with what was observed before */
     const char *save_calibration;                 /* a file to write, or NULL */
+    const char *card, *html;                      /* files to write, or NULL */
     const char *json, *logits, *quantized_logits; /* files to write, or NULL */
     const char *trace_folder;                     /* NULL: no trace */
     size_t trace_block;

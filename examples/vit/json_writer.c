@@ -117,3 +117,14 @@ void json_number(json_writer *w, double value)
     if (comma) *comma = '.';
     fputs(text, w->file);
 }
+
+void json_raw(json_writer *w, const char *text)
+{
+    begin_value(w);
+    for (; *text; text++) {
+        if (*text != '\n')
+            putc(*text, w->file);
+        else if (text[1])
+            new_line(w);
+    }
+}

@@ -51,4 +51,8 @@ void json_boolean(json_writer *w, bool value);
 /* With as few digits as give the same double again. JSON has no infinity and no NaN: null. */
 void json_number(json_writer *w, double value);
 
+/* A value that is JSON already, brought to the present indentation. Its strings have no line feeds, as no
+ * string of JSON has; a line feed at its end is left out. */
+void json_raw(json_writer *w, const char *text);
+
 #endif

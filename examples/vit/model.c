@@ -179,7 +179,7 @@ static void fold_pixels(const vit_model *model, const float *convolution, const 
 static qvit_status take_patch_embed(struct reader *r, const vit_model_options *options)
 {
     vit_model *model = r->model;
-    float mean[VIT_CHANNELS], std[VIT_CHANNELS];
+    float *mean = model->mean, *std = model->std;
     TRY(read_colour(r, options->mean, "mean", mean));
     TRY(read_colour(r, options->std, "std", std));
     for (int c = 0; c < VIT_CHANNELS; c++) {

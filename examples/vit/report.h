@@ -21,6 +21,7 @@ typedef struct report_entry {
     char logits_sha256[SHA256_HEX];
     size_t calibration_images, calibration_peak_bytes;
     double calibration_seconds;
+    char *card; /* what the library wrote of it; NULL: not asked for */
 } report_entry;
 
 typedef struct report {

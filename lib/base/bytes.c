@@ -17,9 +17,9 @@ uint64_t qvitp_checksum(uint64_t sum, const unsigned char *data, size_t size)
 
 /* ---- writing ---- */
 
-static void flush(struct qvitp_writer *w)
+void qvitp_put_rest(struct qvitp_writer *w)
 {
-    if (w->used && !w->refused) w->refused = w->write(w->user, w->buffer, w->used);
+    if (w->write && w->used && !w->refused) w->refused = w->write(w->user, w->buffer, w->used);
     w->used = 0;
 }
 
@@ -33,7 +33,7 @@ void qvitp_put(struct qvitp_writer *w, const void *data, size_t size)
         w->used += part, from += part, size -= part;
         if (w->used < QVITP_WRITER_BUFFER) continue;
         w->checksum = qvitp_checksum(w->checksum, w->buffer, w->used);
-        flush(w);
+        qvitp_put_rest(w);
     }
 }
 
@@ -68,9 +68,9 @@ void qvitp_put_floats(struct qvitp_writer *w, const float *values, size_t count)
 void qvitp_put_checksum(struct qvitp_writer *w)
 {
     w->checksum = qvitp_checksum(w->checksum, w->buffer, w->used);
-    if (w->write) flush(w);
+    qvitp_put_rest(w);
     qvitp_put64(w, w->checksum);
-    if (w->write) flush(w);
+    qvitp_put_rest(w);
 }
 
 /* ---- reading ---- */

@@ -66,6 +66,9 @@ void qvitp_put32(struct qvitp_writer *writer, uint32_t value);
 void qvitp_put64(struct qvitp_writer *writer, uint64_t value);
 void qvitp_put_floats(struct qvitp_writer *writer, const float *values, size_t count);
 
+/* Hands on what is left: the end of bytes without a checksum. */
+void qvitp_put_rest(struct qvitp_writer *writer);
+
 /* Puts the checksum of all bytes behind them, and hands on what is left. */
 void qvitp_put_checksum(struct qvitp_writer *writer);
 

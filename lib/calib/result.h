@@ -2,6 +2,7 @@
 #ifndef QVITP_RESULT_H
 #define QVITP_RESULT_H
 
+#include "calib/recipe.h"
 #include "calib/score.h"
 #include "qvit.h"
 
@@ -14,6 +15,9 @@ struct qvit_result {
     float *bias, *input_scale, *input_shift, *output_scale, *output_shift;
     size_t output_channels; /* values in output_scale and output_shift */
     struct qvitp_score score;
+    /* What it was solved with, for reports. */
+    struct qvitp_recipe recipe;
+    int32_t use_quantized;
 };
 
 qvit_result *qvitp_result_clone(const qvit_result *result);

@@ -471,6 +471,8 @@ static qvit_status settle(struct group *g, struct part *p, qvit_error *error)
     p->result = qvitp_engine_alloc(g->solving->engine, 1, sizeof *p->result);
     if (!p->result) return qvitp_no_memory(error);
     p->result->engine = g->solving->engine;
+    p->result->recipe = g->solving->recipe;
+    p->result->use_quantized = g->solving->use_quantized != 0;
     return fill_result(g, p, error);
 }
 

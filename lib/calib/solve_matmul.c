@@ -227,6 +227,8 @@ qvit_status qvitp_solve_matmul(const struct qvitp_solving *common, struct qvitp_
     qvit_result *r = qvitp_engine_alloc(common->engine, 1, sizeof *r);
     if (!r) return qvitp_no_memory(error);
     r->engine = common->engine;
+    r->recipe = common->recipe;
+    r->use_quantized = common->use_quantized != 0;
     qvit_status status = solve(&s, r, error);
     qvitp_pool_free(&s.pool);
     if (status != QVIT_OK && (status != QVIT_ERR_CANCELLED || site->result)) {

@@ -42,8 +42,7 @@ static size_t bin_of(float value)
     return bin < 0 ? 0 : bin >= QVITP_BINS ? QVITP_BINS - 1 : (size_t)bin;
 }
 
-/* The lower edge of a bin. The first one reaches down to 0. */
-static float edge(size_t bin)
+float qvitp_stats_edge(size_t bin)
 {
     uint32_t bits = (uint32_t)(bin + (127 + LOWEST_EXPONENT) * QVITP_BINS_PER_OCTAVE)
                     << (MANTISSA_BITS - BIN_BITS);
@@ -52,7 +51,10 @@ static float edge(size_t bin)
     return bin ? value : 0;
 }
 
-float qvitp_stats_middle(size_t bin) { return bin ? (edge(bin) + edge(bin + 1)) / 2 : 0; }
+float qvitp_stats_middle(size_t bin)
+{
+    return bin ? (qvitp_stats_edge(bin) + qvitp_stats_edge(bin + 1)) / 2 : 0;
+}
 
 void qvitp_stats_add_range(struct qvitp_stats *s, size_t channel, float lo, float hi)
 {
@@ -78,7 +80,7 @@ void qvitp_stats_range(const struct qvitp_stats *s, size_t channel, float *lo, f
 static float inside(size_t bin, double before, uint64_t count, double target)
 {
     double share = (target - before) / (double)count; /* of the bin that is above the value */
-    float upper = edge(bin + 1), lower = edge(bin);
+    float upper = qvitp_stats_edge(bin + 1), lower = qvitp_stats_edge(bin);
     return (float)((double)upper - share * ((double)upper - (double)lower));
 }
 

@@ -64,4 +64,7 @@ static inline uint64_t qvitp_stats_count(const struct qvitp_stats *s, size_t gro
 }
 float qvitp_stats_middle(size_t bin);
 
+/* The lower edge of a bin, of QVITP_BINS the upper one of the last. The first one reaches down to 0. */
+float qvitp_stats_edge(size_t bin);
+
 #endif

@@ -108,6 +108,17 @@ static qvit_status use_solve(const void *o)
     return qvit_calibrator_solve(with.calibrator, o, &why);
 }
 
+static int32_t take(void *user, const void *data, size_t size)
+{
+    (void)user, (void)data, (void)size;
+    return 0;
+}
+
+static qvit_status use_card(const void *o)
+{
+    return qvit_calibrator_card(with.calibrator, o, take, NULL, &why);
+}
+
 #define DEFINE_USE_OF_PLAN(name)                                                                   \
     static qvit_status use_##name(const void *o)                                                   \
     {                                                                                              \
@@ -144,6 +155,7 @@ static qvit_status run_quantize(const void *o) { return qvit_quantize_run(with.q
     X(qvit_site_options, QVIT_SITE_OPTIONS_INIT, use_site, s->weight = &with.floats)               \
     X(qvit_observation, QVIT_OBSERVATION_INIT, use_observation, s->input = &with.floats)           \
     X(qvit_solve_options, QVIT_SOLVE_OPTIONS_INIT, use_solve, (void)s)                             \
+    X(qvit_card_options, QVIT_CARD_OPTIONS_INIT, use_card, (void)s)                                \
     X(qvit_linear_options, QVIT_LINEAR_OPTIONS_INIT, use_linear, float_linear(s))                  \
     X(qvit_matmul_options, QVIT_MATMUL_OPTIONS_INIT, use_matmul, float_matmul(s))                  \
     X(qvit_attention_options, QVIT_ATTENTION_OPTIONS_INIT, use_attention, float_attention(s))      \
