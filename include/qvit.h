@@ -1191,13 +1191,15 @@ QVIT_API const char *qvit_recipe_name(size_t index);
  * What solving with these options wants to have been observed: ROWS (kept rows: statistics alone
  * do not do), GRADIENT (errors are weighed by it; a search by metric=hessian is refused without it,
  * the rest of a recipe only does worse), PREFIX (input_quantized behind the quantized prefix, site
- * after site in the order of the model, and targets). 0 also for options that solving refuses. Any
+ * after site in the order of the model, and targets), MANY_ROWS (as many as there are inputs do not
+ * do: some 3000 are better than the default 1024). 0 also for options that solving refuses. Any
  * thread.
  */
 enum {
     QVIT_NEEDS_ROWS = 1,
     QVIT_NEEDS_GRADIENT = 2,
-    QVIT_NEEDS_PREFIX = 4
+    QVIT_NEEDS_PREFIX = 4,
+    QVIT_NEEDS_MANY_ROWS = 8
 };
 QVIT_API uint32_t qvit_recipe_needs(const qvit_solve_options *options);
 

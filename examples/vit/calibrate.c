@@ -89,7 +89,10 @@ qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit
     TRY(float_model_create(model, engine, options->batch, true, &c->net, error));
     const backward_options back = {.draws = 1, .executor = options->executor};
     if (c->gradients) TRY(backward_create(&c->net, engine, &back, &c->backward, error));
-    TRY(qvit_calibrator_create(engine, NULL, &c->calibrator, error));
+    qvit_calibrator_options limits = QVIT_CALIBRATOR_OPTIONS_INIT;
+    limits.max_rows = options->max_rows;
+    limits.max_bytes = options->max_bytes;
+    TRY(qvit_calibrator_create(engine, &limits, &c->calibrator, error));
     return add_sites(c, error);
 }
 

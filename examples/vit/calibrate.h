@@ -38,11 +38,14 @@ const char *site_name(const vit_model *model, size_t site, char name[SITE_NAME])
  *   batch      images that are shown at once, at most
  *   gradients  whether gradients are observed too; it takes about three times as long
  *   executor   that of the engine, for the parts of the backward pass that are no plans, or NULL
+ *   max_rows, max_bytes  see qvit_calibrator_options; 0: the defaults
  */
 typedef struct calibration_options {
     size_t batch;
     bool gradients;
     const qvit_executor *executor;
+    size_t max_rows;
+    uint64_t max_bytes;
 } calibration_options;
 
 typedef struct calibration {

@@ -165,7 +165,12 @@ static qvit_solve_options options_of(const eval_options *o, size_t recipe, size_
     return options;
 }
 
-static bool gradients_wanted(const eval_options *o)
+/* For recipes that ask for many rows; the memory is taken only as rows come. */
+enum { MANY_ROWS = 3072 };
+static const uint64_t MANY_ROWS_BYTES = (uint64_t)2 << 30;
+
+/* What any of the entries needs: QVIT_NEEDS_ bits. */
+static uint32_t needs_of_all(const eval_options *o)
 {
     uint32_t needs = 0;
     for (size_t i = 0; i < o->recipe_count * o->width_count; i++) {
@@ -173,14 +178,23 @@ static bool gradients_wanted(const eval_options *o)
         needs |= qvit_recipe_needs(&options);
     }
     /* budgets make the losses of sites comparable */
-    return needs & QVIT_NEEDS_GRADIENT || mixed_wanted(&o->mixed);
+    return needs | (mixed_wanted(&o->mixed) ? QVIT_NEEDS_GRADIENT : 0);
 }
 
 static qvit_status observe(struct evaluation *e, calibration *c)
 {
     const eval_options *o = &e->options;
     const qvit_executor executor = thread_pool_executor(e->pool);
-    const calibration_options options = {o->batch, gradients_wanted(o), &executor};
+    const uint32_t needs = needs_of_all(o);
+    calibration_options options = {.batch = o->batch,
+                                   .gradients = needs & QVIT_NEEDS_GRADIENT,
+                                   .executor = &executor,
+                                   .max_rows = o->calib_rows,
+                                   .max_bytes = (uint64_t)o->calib_megabytes << 20};
+    if (needs & QVIT_NEEDS_MANY_ROWS && !o->calib_rows && !o->calib_megabytes) {
+        options.max_rows = MANY_ROWS;
+        options.max_bytes = MANY_ROWS_BYTES;
+    }
     TRY(calibration_begin(c, &e->model, e->calibration_engine, &options, e->error));
     for (size_t i = 0; i < o->load_calibration.count; i++)
         TRY(calibration_file_load(o->load_calibration.items[i], c->calibrator, e->error));

@@ -8,7 +8,7 @@
 
 #include "fail.h"
 
-enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 32 };
+enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 34 };
 
 /* What the command line says in its own words: lists that still have to be taken apart. */
 struct raw_options {
@@ -30,6 +30,10 @@ static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_
         {"--calib-n", "N", "how many of them (32)", .number = &o->calib_n, .most = MAX_COUNT},
         {"--calib-first", "I", "the first one's number (0)", .number = &o->calib_first,
          .most = MAX_COUNT},
+        {"--calib-rows", "N", "rows kept for each layer, at most (0: the library's default)",
+         .number = &o->calib_rows, .least = 0, .most = 65536},
+        {"--calib-memory", "MB", "memory of the kept rows (0: the library's default)",
+         .number = &o->calib_megabytes, .least = 0, .most = 1 << 20},
         {"--load-calibration", "FILE", "add what was observed and saved; may be repeated",
          .list = &o->load_calibration},
         {"--save-calibration", "FILE", "write what was observed", .text = &o->save_calibration},

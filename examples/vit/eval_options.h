@@ -29,6 +29,7 @@ typedef struct eval_options {
     vit_model_options model_options;
     size_t n;                    /* 0: all images */
     size_t calib_n, calib_first; /* 0 images without `calib` */
+    size_t calib_rows, calib_megabytes; /* 0: the library's defaults */
     bool calibrates;             /* with images or files; else there is the float model alone */
     size_t batch, threads;
     const char *recipes[EVAL_MAX_RECIPES]; /* the library's own texts */

@@ -95,7 +95,7 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
 
 /*
  * What of `best` depends on the widths, as measured on a ViT-Tiny whose few channels are far larger than
- * the rest (bench and README have the numbers). Wide codes can afford room for what calibration did not
+ * the rest (the README has the numbers). Wide codes can afford room for what calibration did not
  * show; at 4 bits room costs more than clipping, and the searches of PTQ4ViT decide. Narrow weights gain
  * from channels that are scaled in part only.
  */
@@ -110,7 +110,7 @@ static void suit_widths(struct qvitp_recipe *r)
     if (r->input_bits < 6) {
         r->margin = 0.25;
         r->headroom = 0;
-        r->channel_floor = 0.5;
+        r->channel_floor = r->gelu_floor = 0.8;
         r->metric = &qvitp_metric_hessian;
         r->low = 0.1;
         r->candidates = 16;
@@ -130,7 +130,8 @@ uint32_t qvit_recipe_needs(const qvit_solve_options *options)
     if (qvitp_recipe_read(&o, &r, NULL) != QVIT_OK) return 0;
     uint32_t rows = qvitp_recipe_needs_rows(&r) ? QVIT_NEEDS_ROWS : 0;
     uint32_t gradient = (r.metric && r.metric->gradient) || r.gptq ? QVIT_NEEDS_GRADIENT : 0;
-    return rows | gradient | (r.in_order ? QVIT_NEEDS_PREFIX : 0);
+    uint32_t many = r.gptq ? QVIT_NEEDS_MANY_ROWS : 0;
+    return rows | gradient | many | (r.in_order ? QVIT_NEEDS_PREFIX : 0);
 }
 
 /* ---- settings ---- */

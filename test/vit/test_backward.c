@@ -344,7 +344,7 @@ static uint64_t solve(bool gradients, const char *recipe)
     qvit_engine *engine;
     calibration c;
     calibration_results results;
-    const calibration_options options = {3, gradients, NULL};
+    const calibration_options options = {.batch = 3, .gradients = gradients};
     const calibration_recipe how = {.recipe = recipe, .weight_bits = 8, .input_bits = 8};
     CHECK_EQ(qvit_engine_create(NULL, &engine, &error), QVIT_OK);
     CHECK_EQ(calibration_begin(&c, &model, engine, &options, &error), QVIT_OK);
