@@ -135,18 +135,22 @@ static void every_recipe_solves_and_says_how_well(void)
     give_back();
 }
 
+/* Of one layer the alternation may end in a worse corner; of many it does not. */
 static void gradients_are_asked_for_and_used(void)
 {
-    struct layer l = layer_new();
-    qvit_calibrator *without = observed(&l, NULL, NULL), *c = observed(&l, &l.g, NULL);
-    CHECK_EQ(solve_status(without, "mse", 4, 4, "metric=hessian"), QVIT_ERR_STATE);
-    solve(c, "mse", 4, 4, "rounds=3");
-    double mse = loss_of(result_of(c, 0), &l, l.exact, true);
-    solve(c, "mse", 4, 4, "rounds=3 metric=hessian");
-    double hessian = loss_of(result_of(c, 0), &l, l.exact, true);
-    CHECK(hessian <= mse * 1.001);
-    free(l.exact);
-    give_back();
+    double mse = 0, hessian = 0;
+    for (int i = 0; i < 12; i++) {
+        struct layer l = layer_new();
+        qvit_calibrator *without = observed(&l, NULL, NULL), *c = observed(&l, &l.g, NULL);
+        CHECK_EQ(solve_status(without, "mse", 4, 4, "metric=hessian"), QVIT_ERR_STATE);
+        solve(c, "mse", 4, 4, "rounds=3");
+        mse += loss_of(result_of(c, 0), &l, l.exact, true);
+        solve(c, "mse", 4, 4, "rounds=3 metric=hessian");
+        hessian += loss_of(result_of(c, 0), &l, l.exact, true);
+        free(l.exact);
+        give_back();
+    }
+    CHECK(hessian < mse);
 }
 
 static void corrected_biases_leave_no_mean_error(void)
@@ -224,8 +228,11 @@ static void targets_are_what_is_fitted(void)
     qvit_calibrator *c = observed(&l, NULL, &l.t), *plain = observed(&l, NULL, NULL);
     solve(c, "minmax", 8, 8, "bias=corrected");
     solve(plain, "minmax", 8, 8, "bias=corrected");
-    CHECK(loss_of(result_of(c, 0), &l, goal, false) <
-          0.2 * loss_of(result_of(plain, 0), &l, goal, false));
+    /* The corrected bias takes up just what the target is moved by. */
+    const double moved = SAMPLES * TOKENS * ((OUTPUTS - 1) * 0.25 + 1);
+    double near = loss_of(result_of(c, 0), &l, goal, false);
+    double far = loss_of(result_of(plain, 0), &l, goal, false);
+    CHECK_NEAR(far - near, moved, 0.02 * moved);
     free(goal), free(l.exact);
     give_back();
 }
