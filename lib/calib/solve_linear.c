@@ -383,13 +383,18 @@ static qvit_status search(struct group *g, qvit_error *error)
 
 /* ---- results ---- */
 
-static qvit_status weight_quantizer(const struct part *p, qvit_result *r, qvit_error *error)
+static qvit_status weight_quantizer(const struct part *p, struct qvitp_pool *pool, qvit_result *r,
+                                    qvit_error *error)
 {
     const struct qvitp_product *product = &p->product;
     qvit_granularity_options rows = QVIT_GRANULARITY_OPTIONS_INIT;
     rows.rows = r->outputs;
     rows.cols = r->inputs;
     rows.row_blocks = product->scales;
+    size_t *bounds = qvitp_pool_alloc(pool, product->scales + 1, sizeof *bounds);
+    if (!bounds) return qvitp_no_memory(error);
+    for (size_t i = 0; i <= product->scales; i++) bounds[i] = i * (r->outputs / product->scales);
+    rows.row_bounds = bounds;
     qvit_granularity *granularity;
     QVITP_TRY(qvit_granularity_create(r->engine, &rows, &granularity, error));
     const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, rows.row_blocks,
@@ -441,7 +446,7 @@ static qvit_status fill_result(struct group *g, struct part *p, qvit_error *erro
     r->bias = qvitp_engine_copy(r->engine, biased ? p->bias : NULL, r->outputs, one, &ok);
     if (!ok) return qvitp_no_memory(error);
     QVITP_TRY(qvitp_solve_quantizer(r->engine, &g->span, &g->coder, 0, 0, &r->input, error));
-    QVITP_TRY(weight_quantizer(p, r, error));
+    QVITP_TRY(weight_quantizer(p, &g->pool, r, error));
     return store_codes(p, r, error);
 }
 
