@@ -62,7 +62,8 @@ static qvit_status tie_producer(calibration *c, size_t block, size_t producer, s
 static qvit_status add_block(calibration *c, size_t b, qvit_error *error)
 {
     const vit_block *block = &c->model->blocks[b];
-    TRY(add_linear(c, site_in_block(b, SITE_QKV), &block->qkv, QVIT_INPUT_LAYER_NORM, PARTS, error));
+    TRY(add_linear(c, site_in_block(b, SITE_QKV), &block->qkv, QVIT_INPUT_LAYER_NORM, PARTS,
+                   error));
     TRY(add_matmul(c, site_in_block(b, SITE_QK), QVIT_INPUT_GENERIC, true, error));
     TRY(add_matmul(c, site_in_block(b, SITE_PV), QVIT_INPUT_SOFTMAX, false, error));
     TRY(add_linear(c, site_in_block(b, SITE_PROJ), &block->proj, QVIT_INPUT_GENERIC, 1, error));

@@ -388,10 +388,8 @@ static void write_text(FILE *stream, const char *card) { fputs(card, stream); }
 static qvit_status write_cards(const struct evaluation *e)
 {
     const eval_options *o = &e->options;
-    card_source source = {.model = &e->model,
-                          .images = o->images,
-                          .calib = o->calib,
-                          .calib_first = o->calib_first};
+    card_source source = {
+        .model = &e->model, .images = o->images, .calib = o->calib, .calib_first = o->calib_first};
     if (!cards_wanted(o)) return QVIT_OK;
     fidelity_images(e, &source.accumulated_images);
     TRY(card_hash_file(o->model, source.model_sha256, e->error));

@@ -27,10 +27,10 @@ typedef struct eval_options {
     size_t trace_block;
     const char *isa; /* NULL: all that the CPU has */
     vit_model_options model_options;
-    size_t n;                    /* 0: all images */
-    size_t calib_n, calib_first; /* 0 images without `calib` */
+    size_t n;                           /* 0: all images */
+    size_t calib_n, calib_first;        /* 0 images without `calib` */
     size_t calib_rows, calib_megabytes; /* 0: the library's defaults */
-    bool calibrates;             /* with images or files; else there is the float model alone */
+    bool calibrates; /* with images or files; else there is the float model alone */
     size_t batch, threads;
     const char *recipes[EVAL_MAX_RECIPES]; /* the library's own texts */
     size_t recipe_count;

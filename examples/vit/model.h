@@ -49,9 +49,9 @@ typedef struct vit_model {
     size_t depth;    /* blocks */
     size_t classes;
     float mean[VIT_CHANNELS], std[VIT_CHANNELS]; /* of the images, folded into: */
-    vit_linear patch_embed; /* folded: [width, patch * patch * channels] */
-    qvit_tensor first;      /* [width]: the class token, its position added */
-    qvit_tensor positions;  /* [patches, width] */
+    vit_linear patch_embed;                      /* folded: [width, patch * patch * channels] */
+    qvit_tensor first;                           /* [width]: the class token, its position added */
+    qvit_tensor positions;                       /* [patches, width] */
     vit_block *blocks;
     vit_norm norm;
     vit_linear head;

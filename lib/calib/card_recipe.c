@@ -38,7 +38,10 @@ static const struct field {
     FIELD("rounds", WHOLE, rounds),
     FIELD("equalize", REAL, equalize),
     FIELD("equalize_gelu", REAL, equalize_gelu),
+    FIELD("channel_floor", REAL, channel_floor),
+    FIELD("gelu_floor", REAL, gelu_floor),
     FIELD("margin", REAL, margin),
+    FIELD("headroom", REAL, headroom),
     WORDS("channels", center, "as-is", "centered"),
     WORDS("rounding", gptq, "nearest", "gptq"),
     FIELD("damping", REAL, damping),
@@ -46,6 +49,7 @@ static const struct field {
     FIELD("ridge", REAL, ridge),
     FIELD("passes", WHOLE, passes),
     WORDS("bias", correct, "as-is", "corrected"),
+    WORDS("order", in_order, "any", "prefix"),
     WORDS("sensitivity", nuclear, "gradient", "nuclear"),
 #undef FIELD
 #undef WORDS
