@@ -615,8 +615,8 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * the short negative side of GELU; the product that reads a twin runs at half of the peak speed,
  * since its two ranges are summed apart. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
  * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
- * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric, as
- * here, 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins are for less than 8
+ * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric
+ * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins are for less than 8
  * bits: try softmax first, and keep what gains on the host's own model.
  */
 typedef int32_t qvit_scheme;

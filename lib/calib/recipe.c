@@ -97,10 +97,13 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * What of `best` depends on the widths, as measured on a ViT-Tiny whose few channels are far larger than
  * the rest (the README has the numbers). Wide codes can afford room for what calibration did not
  * show; at 4 bits room costs more than clipping, and the searches of PTQ4ViT decide. Narrow weights gain
- * from channels that are scaled in part only.
+ * from channels that are scaled in part only. What weights learn behind the quantized prefix from 32
+ * images carries over to others where little is left to learn: not at 4 bits.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
+    r->in_order = r->weight_bits >= 6 && r->input_bits >= 6;
+    if (r->weight_bits == 8 && r->input_bits == 8) r->ridge = 10;
     if (r->input_bits < 8) {
         r->margin = 0.5;
         r->headroom = 0.1;

@@ -96,7 +96,9 @@ static void names_tell_what_they_need(void)
         {"mse", NULL, QVIT_NEEDS_ROWS},
         {"mse", "metric=hessian", QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT},
         {"ptq4vit-fast", NULL, QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT},
-        {"best", NULL, QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT | QVIT_NEEDS_MANY_ROWS},
+        {"best", NULL,
+         QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT | QVIT_NEEDS_MANY_ROWS | QVIT_NEEDS_PREFIX},
+        {"best", "order=any", QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT | QVIT_NEEDS_MANY_ROWS},
         {"liu2021", "order=prefix", QVIT_NEEDS_ROWS | QVIT_NEEDS_PREFIX},
         {"nothing", NULL, 0},
     };
