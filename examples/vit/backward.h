@@ -8,11 +8,12 @@
  *     backward_run(&b, ...)             any number of times; allocates nothing
  *     backward_close(&b)
  *
- * A pass goes forward once and keeps the input of every block, [depth][n, t, width], and nothing
- * else that grows with the depth. Then, from the last block to the first, it runs one block again
- * up to fc1, keeps what its derivative needs, and goes back through it. All products are plans of
- * the library: dX = dY W is a linear layer with the transposed weights, and those of attention are
- * float matmuls. In all it takes about three times as long as the forward pass alone.
+ * A pass goes forward once and keeps what goes into every block and out of the last one,
+ * [depth + 1][n, t, width]: no other tensor grows with the depth. Then, from the last block to the
+ * first, it runs one block again up to fc1, keeps what its derivative needs, and goes back through
+ * it. All products are plans of the library: dX = dY W is a linear layer with the transposed
+ * weights, and those of attention are float matmuls. In all it takes about three times as long as
+ * the forward pass alone.
  *
  * The class token alone is read behind the last block, so there the gradients of fc1, fc2, proj,
  * P V and Q K^T are zero in all rows but that of the class token.
