@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/numerics.h"
 #include "calib/nuclear.h"
-#include "calib/range.h"
 #include "calib/weights.h"
 #include "op/encode.h"
 #include "plan/pack.h"
@@ -19,13 +18,6 @@ struct work {
     struct qvitp_trial trial;
     float *out; /* [m][n] */
 };
-
-static struct qvitp_coder right_coder(const struct qvitp_product *p)
-{
-    struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
-    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
-    return coder;
-}
 
 static qvit_status begin(struct work *w, const qvit_engine *engine, const struct qvitp_product *p,
                          const struct qvitp_coder *coder, const struct qvitp_piece *piece,
@@ -46,18 +38,6 @@ static qvit_status begin(struct work *w, const qvit_engine *engine, const struct
 }
 
 /* ---- linear ---- */
-
-static void nearest(const struct qvitp_settling *s)
-{
-    const struct qvitp_product *p = s->product;
-    struct qvitp_coder coder = right_coder(p);
-    size_t block = p->n / p->scales * p->k;
-    for (size_t i = 0; i < p->scales; i++) {
-        coder.scale = p->scale[i];
-        qvitp_encode_run(s->engine, &coder, block, p->piece->right + i * block,
-                         s->codes + i * block);
-    }
-}
 
 /* The mean error of every output is taken off the bias (Liu et al., arXiv 2106.14156, 3.4; Bias
  * Compensation, arXiv 2404.01892), and off the outputs, so that they are scored as they will be. */
@@ -111,7 +91,7 @@ static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
     if (!target) return qvitp_no_memory(error);
     add_offset(s, w, target);
     struct qvitp_outputs o = {m, n, n, w->out, target, w->piece.gradient};
-    struct qvitp_coder right = right_coder(s->product);
+    struct qvitp_coder right = qvitp_right_coder(s->product);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, s->coder, w->piece.codes, m * s->product->k);
     qvitp_score_codes(score, 1, &right, s->codes, n * s->product->k);
@@ -140,8 +120,9 @@ static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,
 qvit_status qvitp_settle_linear(const struct qvitp_settling *s, struct qvitp_score *score,
                                 qvit_error *error)
 {
-    nearest(s);
-    if (!s->product->piece->m) return QVIT_OK;
+    const struct qvitp_product *p = s->product;
+    qvitp_right_encode(s->engine, p, p->piece, p->scale, s->codes);
+    if (!p->piece->m) return QVIT_OK;
     struct work w = {.pool = {s->engine, NULL}};
     qvit_status status = settle_rows(s, &w, score, error);
     qvitp_pool_free(&w.pool);
@@ -161,7 +142,7 @@ static qvit_status score_piece(struct work *w, const qvit_engine *engine,
     qvitp_trial_encode(engine, p, piece, p->scale, right, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
     struct qvitp_outputs o = {piece->m, p->n, p->n, w->out, piece->target, piece->gradient};
-    struct qvitp_coder right_ends = right_coder(p);
+    struct qvitp_coder right_ends = qvitp_right_coder(p);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, coder, w->piece.codes, piece->m * p->k);
     qvitp_score_codes(score, 1, &right_ends, right, p->n * p->k);

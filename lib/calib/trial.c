@@ -82,17 +82,29 @@ void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
     qvitp_operand_sums(&operand, p->n, p->k, sums);
 }
 
-void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p,
-                        const struct qvitp_piece *piece, const float *scale, uint8_t *codes,
-                        void *panels, int32_t *sums)
+struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p)
 {
     struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
     qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
+    return coder;
+}
+
+void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                        const struct qvitp_piece *piece, const float *scale, uint8_t *codes)
+{
+    struct qvitp_coder coder = qvitp_right_coder(p);
     size_t block = p->n / p->scales * p->k; /* the columns of one scale lie together */
     for (size_t i = 0; i < p->scales; i++) {
         coder.scale = scale[i];
         qvitp_encode_run(engine, &coder, block, piece->right + i * block, codes + i * block);
     }
+}
+
+void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                        const struct qvitp_piece *piece, const float *scale, uint8_t *codes,
+                        void *panels, int32_t *sums)
+{
+    qvitp_right_encode(engine, p, piece, scale, codes);
     qvitp_trial_pack(engine, p, codes, panels, sums);
 }
 

@@ -71,6 +71,11 @@ size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *
 size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
                           char *base);
 
+/* What all right codes of a product have in common, and the codes alone, rounded to nearest. */
+struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p);
+void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                        const struct qvitp_piece *piece, const float *scale, uint8_t *codes);
+
 /* Codes of a right operand, into `codes`, and packed, with the sums of its columns. */
 void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes,
