@@ -165,9 +165,9 @@ extern "C" {
  *   Positions    are the residual of the patch embedding, with stride 0 along n. Its output is the
  *                stream from the second token on: data + c, strides {t c, c, 1}. The class token,
  *                its position already added, is copied in front by the host.
- *   Q, K, V      stay in the joint tensor. The qkv plan's output quantizer has 3 h column blocks of
- *                d columns: the h scales of Q K^T's INPUT, of its SECOND, and of P V's SECOND
- *                (repeated where a quantizer is layer), SYMMETRIC, and NARROW at 8 bits as K and V
+ *   Q, K, V      stay in the joint tensor. The qkv plan's output quantizer has a block for each of its
+ *                3 h d columns: the scales of Q K^T's INPUT, of its SECOND, and of P V's SECOND, each
+ *                repeated for the columns that share it, SYMMETRIC, and NARROW at 8 bits as K and V
  *                must be. The attention's ports keep the three quantizers as solving gave them.
  *   Residuals    proj and fc2 add to the stream in place: residual and output are the same tensor.
  *   Final norm   needs class tokens only: its input is the stream as {n, c} with strides {t c, 1}.
@@ -520,7 +520,7 @@ QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *d
  *
  * What the plans take: weights in row blocks (one for each output, or any other), never in column
  * blocks; inputs of layers one block; outputs in column blocks; operands of products between
- * activations one block, or one column block a head. Encoding and decoding take every granularity.
+ * activations one block, or one column block a head; V of attention also one a column. Encoding and decoding take every granularity.
  * More blocks on the output of a linear, attention or layer norm plan cost nothing at run time: one
  * multiplier a column is read anyway.
  */
@@ -658,6 +658,15 @@ typedef struct qvit_parameter {
 #define QVIT_QUANTIZER_NARROW (UINT32_C(1) << 0)
 
 /*
+ * What is encoded is divided by the largest number of its row first: numbers between 0 and 1, however
+ * flat a softmax is, where a probability may be nowhere above 1 / tokens. Only attention takes such
+ * codes, for its probabilities: it encodes exp(score - the row's largest) and divides the context by
+ * the sum of these (as SageAttention does, arXiv 2410.02367). Encoding and decoding see the divided
+ * numbers. At 4 bits the noise of P V falls tenfold.
+ */
+#define QVIT_QUANTIZER_RELATIVE (UINT32_C(1) << 1)
+
+/*
  * A scheme with its parameters: everything that gives codes their meaning, and nothing of how they
  * are computed. Solving makes them; a host makes its own to join several, or from numbers that it
  * stored.
@@ -671,8 +680,8 @@ typedef struct qvit_quantizer qvit_quantizer;
  *   parameters   parameter_count arrays, in any order: SCALE always, SCALE2 for the twins
  *
  * To store a quantizer: its scheme, bits, flags, parameter arrays, and the arguments of its
- * granularity, which the host knows (a result's inputs are layer, or one column block a head; its
- * weights layer, or one row block an output). Made again from these it encodes to the same bits.
+ * granularity, which the host knows (a result's inputs are layer, or one column block a head, V's
+ * also one a column; its weights layer, or one row block an output). Made again from these it encodes to the same bits.
  */
 typedef struct qvit_quantizer_options {
     size_t struct_size;
@@ -830,7 +839,8 @@ enum { QVIT_SITE_LINEAR = 1, QVIT_SITE_MATMUL = 2 };
  *
  *   GENERIC     linear: U8 with a zero point. matmul: S8, a scale for each head
  *   LAYER_NORM  U8 with a zero point; may be equalised without a tie, as the norm can apply it
- *   SOFTMAX     U8 with zero point 0, one scale for all heads; a twin with twin=softmax
+ *   SOFTMAX     U8 with zero point 0, one scale for all heads; a twin with twin=softmax; relative
+ *               with probabilities=relative
  *   GELU        U8 with a zero point; S8 codes of a twin with twin=gelu
  *   IMAGE       U8, scale 1, zero point 0, 8 bits whatever input_bits says; observed as U8 or F32
  */
@@ -1070,6 +1080,14 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             which a twentieth of the channels exceed (0)
  *       channels=as-is|centered               behind a layer norm also take the middle of a
  *                                             channel's range off it; the bias takes it back (as-is)
+ *       clip=none|channels                    centre all inputs whose producer can apply it, each
+ *                                             channel's range drawn in to where the squared error of
+ *                                             its kept values is least (none)
+ *       probabilities=absolute|relative       relative: QVIT_QUANTIZER_RELATIVE for inputs of SOFTMAX
+ *                                             kind, which only attention plans take (absolute)
+ *       values=head|channel                   with a search and a SOFTMAX input, a scale for each
+ *                                             column of the second operand, which only attention
+ *                                             plans take (head)
  *       margin=0..4                           stretch the range of the samples' first rows, the class
  *                                             tokens, by this part of what 1024 samples would show
  *                                             beyond those seen (0)
@@ -1167,7 +1185,9 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               1810.05723), no search; softmax and GELU keep their range; corrected biases
  *   best        what measured best at each width, and may change with every version: twin softmax,
  *               channels scaled and centered with room for what was not seen, corrected weights,
- *               gptq, corrected biases, at less than 6 bits for inputs the search of ptq4vit-fast
+ *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
+ *               relative probabilities, which attention plans alone take; at less than 6 also twins
+ *               for GELU, clipped channels, a scale for each column of V, and a search
  *
  * minmax is what to begin with: it needs no sample and costs one pass over the weights. percentile
  * lets go of outliers of activations: with input=symmetric it keeps that share of the |x|,
@@ -1192,7 +1212,7 @@ QVIT_API const char *qvit_recipe_name(size_t index);
  * do not do), GRADIENT (errors are weighed by it; a search by metric=hessian is refused without it,
  * the rest of a recipe only does worse), PREFIX (input_quantized behind the quantized prefix, site
  * after site in the order of the model, and targets), MANY_ROWS (as many as there are inputs do not
- * do: some 3000 are better than the default 1024). 0 also for options that solving refuses. Any
+ * do: some 3000 are better than the default 1024, and twice that below 6 bits). 0 also for options that solving refuses. Any
  * thread.
  */
 enum {
@@ -1654,9 +1674,10 @@ QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_ar
  * to codes in one call; scores and probabilities never leave the processor's caches.
  *
  *   query        uniform codes; layer, or one column block for each head
- *   key, value   SYMMETRIC S8 codes (8 bits: NARROW); layer, or one column block for each head
+ *   key, value   SYMMETRIC S8 codes (8 bits: NARROW); layer, or one column block for each head; of
+ *                values also one block for each column
  *   probability  what the softmax writes and V is multiplied by: layer, ASYMMETRIC with zero point
- *                0, SYMMETRIC or TWIN_SOFTMAX
+ *                0, SYMMETRIC or TWIN_SOFTMAX; RELATIVE or not
  *   output       F32 or uniform codes; granularity over the heads * head_dim columns
  *   output_scale, output_shift  F32 [heads * head_dim] or NULL: the OUTPUT_ parts of P V's result
  *   heads, head_dim  both must be set
@@ -1674,6 +1695,12 @@ QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_ar
  *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2
  *     t = sum of P V * (probability scale * value scale)         twin: low + high, as in linear
  *     the output port, folded into these scales and an added constant
+ *
+ * with RELATIVE probabilities:
+ *
+ *     P = round(clamp(e * (1 / probability scale), 0, highest code)), or the twin of it
+ *     t = (sum of P V * (probability scale * value scale)) * (1 / S)
+ *     the output port, one multiplication and one addition
  *
  * Codes are made from e itself, not from a rounded probability. Over floats P is e * (1 / S).
  * A uniform probability quantizer whose range ends below 1 saturates above it. A score that is NaN

@@ -117,6 +117,8 @@ struct qvitp_gemm_kernel {
  *     CODE:  u = e[j] * (mul / sum);  dst[j] = round_half_even(clamp(u, 0, hi))
  *     twin (half > 0): u as above; if u < half: round_half_even(clamp(u, 0, half - 1)),
  *            else half + round_half_even(clamp(e[j] * (mul2 / sum), 0, half - 1))
+ *     relative (CODE, sum not NULL): mul and mul2 are used as they are, not divided by the sum, which is
+ *            stored for who divides later: *sum = sum, and 0 where every output is 0
  *
  * scores is scratch memory of the caller, aligned to 64, padded to a multiple of 16 floats (content of
  * the padding undefined); the kernel may overwrite it. bias, mask and dst have exactly n elements.
@@ -126,6 +128,7 @@ struct qvitp_softmax {
     float *scores;
     const float *bias, *mask; /* or NULL */
     void *dst;                /* float or byte */
+    float *sum;               /* NULL, or relative */
     float mul, mul2, hi, half;
     int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
@@ -151,6 +154,26 @@ struct qvitp_layer_norm {
     int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
 typedef void qvitp_layer_norm_fn(const struct qvitp_layer_norm *row);
+
+/*
+ * ---- Rescaling of one row by a factor of its own, to floats or to codes -----------------------------
+ *
+ *     t = x[j] * factor
+ *     if mul: t = t * mul[j] + add[j]
+ *     F32: store t;  CODE: store the byte round_half_even(clamp(t, lo, hi)), NaN becomes lo
+ *
+ * What the epilogue of a product does, for products whose rows are scaled. Exactly n elements of x, mul,
+ * add and dst are touched.
+ */
+struct qvitp_rescale {
+    size_t n; /* >= 1 */
+    const float *x;
+    const float *mul, *add; /* both, or NULL */
+    void *dst;              /* float or byte */
+    float factor, lo, hi;
+    int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
+};
+typedef void qvitp_rescale_fn(const struct qvitp_rescale *row);
 
 /*
  * ---- Encoding of a run of floats with one scale ----------------------------------------------------
@@ -206,6 +229,10 @@ struct qvitp_named_layer_norm {
     const char *name;
     qvitp_layer_norm_fn *run;
 };
+struct qvitp_named_rescale {
+    const char *name;
+    qvitp_rescale_fn *run;
+};
 struct qvitp_named_encode {
     const char *name;
     qvitp_encode_fn *run;
@@ -220,6 +247,7 @@ struct qvitp_kernels {
     qvitp_stage_fn *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
+    const struct qvitp_named_rescale *rescale;
     const struct qvitp_named_encode *encode;
 };
 

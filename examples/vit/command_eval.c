@@ -165,9 +165,10 @@ static qvit_solve_options options_of(const eval_options *o, size_t recipe, size_
     return options;
 }
 
-/* For recipes that ask for many rows; the memory is taken only as rows come. */
-enum { MANY_ROWS = 3072 };
-static const uint64_t MANY_ROWS_BYTES = (uint64_t)2 << 30;
+/* For recipes that ask for many rows, and more where few bits leave much to make up for; the memory is
+ * taken only as rows come. */
+enum { MANY_ROWS = 3072, FEW_BITS = 6, FEW_BITS_ROWS = 8192 };
+static const uint64_t MANY_ROWS_BYTES = (uint64_t)4 << 30;
 
 /* What any of the entries needs: QVIT_NEEDS_ bits. */
 static uint32_t needs_of_all(const eval_options *o)
@@ -181,6 +182,13 @@ static uint32_t needs_of_all(const eval_options *o)
     return needs | (mixed_wanted(&o->mixed) ? QVIT_NEEDS_GRADIENT : 0);
 }
 
+static bool has_few_bits(const eval_options *o)
+{
+    for (size_t i = 0; i < o->width_count; i++)
+        if (o->widths[i].weight_bits < FEW_BITS || o->widths[i].input_bits < FEW_BITS) return true;
+    return mixed_wanted(&o->mixed);
+}
+
 static qvit_status observe(struct evaluation *e, calibration *c)
 {
     const eval_options *o = &e->options;
@@ -192,7 +200,7 @@ static qvit_status observe(struct evaluation *e, calibration *c)
                                    .max_rows = o->calib_rows,
                                    .max_bytes = (uint64_t)o->calib_megabytes << 20};
     if (needs & QVIT_NEEDS_MANY_ROWS && !o->calib_rows && !o->calib_megabytes) {
-        options.max_rows = MANY_ROWS;
+        options.max_rows = has_few_bits(o) ? FEW_BITS_ROWS : MANY_ROWS;
         options.max_bytes = MANY_ROWS_BYTES;
     }
     TRY(calibration_begin(c, &e->model, e->calibration_engine, &options, e->error));

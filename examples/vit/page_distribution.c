@@ -128,6 +128,8 @@ static void write_words(FILE *f, const char *site, const struct span *spans, siz
     for (size_t i = 0; i < count; i++)
         fprintf(f, "%s steps of %.3g to %s%.3g", i ? ";" : ":", spans[i].step,
                 spans[i].negative ? "−" : "", spans[i].end);
+    if (json_is_true(json_member(json_member(site, "input"), "relative")))
+        fputs(", of the largest in each row", f);
     fputs("</figcaption></figure>\n", f);
 }
 

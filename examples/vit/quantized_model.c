@@ -31,14 +31,15 @@ static const qvit_result *block_result(const struct builder *b, size_t block, si
 
 /* ---- the one output quantizer of the qkv layer ---- */
 
-/* The scales of a quantizer, one for each head, also where the heads share one. */
+/* The scales of a quantizer, one for each column, whether columns, heads or all of them share one. */
 static qvit_status copy_scales(const struct builder *b, const qvit_quantizer *quantizer,
                                float *scales)
 {
     qvit_parameter parameter;
     TRY(qvit_quantizer_parameter(quantizer, QVIT_PARAMETER_SCALE, &parameter, b->error));
     const float *found = parameter.data;
-    for (size_t i = 0; i < b->model->heads; i++) scales[i] = found[parameter.count == 1 ? 0 : i];
+    const size_t shared = b->model->width / parameter.count;
+    for (size_t i = 0; i < b->model->width; i++) scales[i] = found[i / shared];
     return QVIT_OK;
 }
 
@@ -47,15 +48,9 @@ static qvit_status create_joined(const struct builder *b, const qvit_quantizer *
 {
     qvit_granularity_options columns = QVIT_GRANULARITY_OPTIONS_INIT;
     columns.cols = PARTS * b->model->width;
-    columns.col_blocks = PARTS * b->model->heads;
-    size_t *bounds = calloc(columns.col_blocks + 1, sizeof *bounds);
-    if (!bounds) return fail_memory(b->error);
-    for (size_t i = 0; i <= columns.col_blocks; i++) bounds[i] = i * b->model->head_dim;
-    columns.col_bounds = bounds;
+    columns.col_blocks = columns.cols;
     qvit_granularity *granularity;
-    qvit_status status = qvit_granularity_create(b->engine, &columns, &granularity, b->error);
-    free(bounds);
-    if (status != QVIT_OK) return status;
+    TRY(qvit_granularity_create(b->engine, &columns, &granularity, b->error));
 
     const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, columns.col_blocks, scales};
     qvit_quantizer_options options = QVIT_QUANTIZER_OPTIONS_INIT;
@@ -65,14 +60,14 @@ static qvit_status create_joined(const struct builder *b, const qvit_quantizer *
     options.granularity = granularity;
     options.parameters = &scale;
     options.parameter_count = 1;
-    status = qvit_quantizer_create(b->engine, &options, out, b->error);
+    const qvit_status status = qvit_quantizer_create(b->engine, &options, out, b->error);
     qvit_granularity_destroy(granularity);
     return status;
 }
 
 /*
- * Queries, keys and values leave the qkv layer as one tensor, each head with the scale that its own
- * site found: 3 * heads blocks of columns. That takes codes of one kind for all three, which is what
+ * Queries, keys and values leave the qkv layer as one tensor, each column with the scale that its head,
+ * or of values itself, has from its own site. That takes codes of one kind for all three, which is what
  * solving gives.
  */
 static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantizer **out)
@@ -83,7 +78,7 @@ static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantize
         [PART_K] = qvit_result_quantizer(qk, QVIT_RESULT_SECOND),
         [PART_V] = qvit_result_quantizer(pv, QVIT_RESULT_SECOND),
     };
-    float *scales = calloc(PARTS * b->model->heads, sizeof *scales);
+    float *scales = calloc(PARTS * b->model->width, sizeof *scales);
     qvit_status status = scales ? QVIT_OK : fail_memory(b->error);
     for (size_t part = 0; status == QVIT_OK && part < PARTS; part++) {
         if (qvit_quantizer_scheme(parts[part]) != QVIT_SCHEME_SYMMETRIC ||
@@ -91,7 +86,7 @@ static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantize
             status = fail(b->error, QVIT_ERR_UNSUPPORTED,
                           "block %zu: Q, K and V need symmetric codes of equal width", block);
         else
-            status = copy_scales(b, parts[part], scales + part * b->model->heads);
+            status = copy_scales(b, parts[part], scales + part * b->model->width);
     }
     if (status == QVIT_OK) status = create_joined(b, parts[PART_V], scales, out);
     free(scales);

@@ -43,7 +43,9 @@ static void run(const struct qvitp_softmax *row)
     float *e = row->scores;
     float top = add_and_find_top(row);
     float sum = top == INFINITY || top == -INFINITY ? 0 : exponentials(e, n, top);
+    float share = row->sum ? 1 : sum; /* what codes are divided by */
 
+    if (row->sum) *row->sum = sum > 0 ? sum : 0;
     if (!(sum > 0)) {
         memset(row->dst, 0, n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
     } else if (row->out == QVITP_OUT_F32) {
@@ -51,11 +53,11 @@ static void run(const struct qvitp_softmax *row)
         for (size_t j = 0; j < n; j++) dst[j] = e[j] * inverse;
     } else if (!(row->half > 0)) {
         uint8_t *dst = row->dst;
-        float scale = row->mul / sum, hi = row->hi;
+        float scale = row->mul / share, hi = row->hi;
         for (size_t j = 0; j < n; j++) dst[j] = code(e[j] * scale, hi);
     } else {
         uint8_t *dst = row->dst;
-        float scale = row->mul / sum, scale2 = row->mul2 / sum, half = row->half;
+        float scale = row->mul / share, scale2 = row->mul2 / share, half = row->half;
         for (size_t j = 0; j < n; j++) {
             uint8_t low = code(e[j] * scale, half - 1), high = code(e[j] * scale2, half - 1);
             dst[j] = e[j] * scale < half ? low : (uint8_t)((int32_t)half + high);

@@ -10,5 +10,6 @@ const struct qvitp_kernels qvitp_kernels_scalar = {
     .stage = qvitp_stage_u8_scalar,
     .softmax = &qvitp_softmax_f32_scalar,
     .layer_norm = &qvitp_layer_norm_f32_scalar,
+    .rescale = &qvitp_rescale_f32_scalar,
     .encode = &qvitp_encode_f32_scalar,
 };

@@ -56,11 +56,14 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_softmax *row)
     float top = add_and_find_top(row);
     float sum = 0;
     if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, n, top);
+    if (row->sum) *row->sum = sum > 0 ? sum : 0;
     if (!(sum > 0)) {
         memset(row->dst, 0, n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
         return;
     }
-    float inverse = 1.0f / sum, scale = row->mul / sum, scale2 = row->mul2 / sum, half = row->half;
+    float inverse = 1.0f / sum, half = row->half;
+    float share = row->sum ? 1 : sum; /* what codes are divided by */
+    float scale = row->mul / share, scale2 = row->mul2 / share;
     for (size_t j = 0; j < n; j += 8) {
         __m256 e = _mm256_load_ps(row->scores + j);
         if (row->out == QVITP_OUT_F32) {

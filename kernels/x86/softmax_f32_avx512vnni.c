@@ -81,9 +81,9 @@ QVITP_INLINE512 void write_floats(const struct qvitp_softmax *row, size_t whole,
 }
 
 QVITP_INLINE512 void write_codes(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
-                                 float sum)
+                                 float share)
 {
-    __m512 scale = _mm512_set1_ps(row->mul / sum), hi = _mm512_set1_ps(row->hi);
+    __m512 scale = _mm512_set1_ps(row->mul / share), hi = _mm512_set1_ps(row->hi);
     uint8_t *dst = row->dst;
     for (size_t j = 0; j < whole; j += 16)
         _mm_storeu_si128((__m128i *)(dst + j),
@@ -93,9 +93,9 @@ QVITP_INLINE512 void write_codes(const struct qvitp_softmax *row, size_t whole, 
 }
 
 QVITP_INLINE512 void write_twins(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
-                                 float sum)
+                                 float share)
 {
-    __m512 scale = _mm512_set1_ps(row->mul / sum), scale2 = _mm512_set1_ps(row->mul2 / sum);
+    __m512 scale = _mm512_set1_ps(row->mul / share), scale2 = _mm512_set1_ps(row->mul2 / share);
     __m512 half = _mm512_set1_ps(row->half);
     uint8_t *dst = row->dst;
     for (size_t j = 0; j < whole; j += 16)
@@ -113,14 +113,16 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_softmax *row)
     if (row->bias || row->mask) add_to_scores(row);
     float top = find_top(row->scores, whole, last), sum = 0;
     if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, whole, last, top);
+    float share = row->sum ? 1 : sum; /* what codes are divided by */
+    if (row->sum) *row->sum = sum > 0 ? sum : 0;
     if (!(sum > 0)) {
         memset(row->dst, 0, row->n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
     } else if (row->out == QVITP_OUT_F32) {
         write_floats(row, whole, last, sum);
     } else if (row->half > 0) {
-        write_twins(row, whole, last, sum);
+        write_twins(row, whole, last, share);
     } else {
-        write_codes(row, whole, last, sum);
+        write_codes(row, whole, last, share);
     }
 }
 

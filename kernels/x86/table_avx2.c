@@ -15,6 +15,7 @@ const struct qvitp_kernels qvitp_kernels_avx2 = {
     .stage = qvitp_stage_u8_avx2,
     .softmax = &qvitp_softmax_f32_avx2,
     .layer_norm = &qvitp_layer_norm_f32_avx2,
+    .rescale = &qvitp_rescale_f32_avx2,
     .encode = &qvitp_encode_f32_avx2,
 };
 

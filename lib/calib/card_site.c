@@ -85,6 +85,7 @@ static void put_quantizer(struct qvitp_card *card, const char *name, const char 
     qvitp_json_whole(j, "bits", q->bits);
     qvitp_json_flag(j, "signed", scheme->code_dtype == QVIT_DTYPE_S8);
     qvitp_json_flag(j, "narrow", (q->flags & QVIT_QUANTIZER_NARROW) != 0);
+    qvitp_json_flag(j, "relative", (q->flags & QVIT_QUANTIZER_RELATIVE) != 0);
     qvitp_json_text(j, "granularity", q->blocks == 1 ? "layer" : granularity);
     put_scales(card, "scale", q->scale, q->blocks);
     put_scales(card, "scale2", q->scale2, q->blocks);
@@ -127,8 +128,9 @@ static void put_result(struct qvitp_card *card, const struct qvitp_site *site, c
 {
     struct qvitp_json *j = &card->json;
     int linear = site->type == QVIT_SITE_LINEAR;
+    int by_head = r->second->blocks == site->heads;
     put_quantizer(card, "input", "head", r->input);
-    put_quantizer(card, "second", linear ? "row" : "head", r->second);
+    put_quantizer(card, "second", linear ? "row" : by_head ? "head" : "channel", r->second);
     put_channels(card, "channel_scale", r->input_scale, r->inputs);
     put_channels(card, "channel_shift", r->input_shift, r->inputs);
     if (linear) {

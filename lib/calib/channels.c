@@ -11,12 +11,13 @@ static double width(const struct qvitp_channels *c, size_t channel)
     return (double)c->hi[channel] - (double)c->lo[channel];
 }
 
-/* The middle of the range becomes 0: one zero point fits all (RepQ-ViT, arXiv 2212.08254, aligns the
+/* The middle of the range, a whole code from its lower end, becomes 0: one zero point fits all (RepQ-ViT, arXiv 2212.08254, aligns the
  * zero points of per-channel quantizers; the shift is exact here, as it need not be a whole code). */
-static void center(struct qvitp_channels *c)
+static void center(struct qvitp_channels *c, int32_t bits)
 {
+    double levels = (double)(1 << bits) - 1, zero = (double)(1 << (bits - 1));
     for (size_t i = 0; i < c->count; i++)
-        c->shift[i] = (float)(((double)c->lo[i] + (double)c->hi[i]) / 2);
+        c->shift[i] = (float)((double)c->lo[i] + width(c, i) * zero / levels);
 }
 
 /* The width that a twentieth of the channels exceed. */
@@ -53,7 +54,7 @@ qvit_status qvitp_channels_choose(struct qvitp_channels *c, const struct qvitp_r
     if (recipe->center) {
         c->shift = qvitp_pool_alloc(pool, c->count, sizeof *c->shift);
         if (!c->shift) return qvitp_no_memory(error);
-        center(c);
+        center(c, recipe->input_bits);
     }
     if (recipe->equalize > 0) {
         float *scratch = qvitp_pool_alloc(pool, c->count, sizeof *scratch);

@@ -62,7 +62,7 @@ static const struct qvitp_recipe recipes[] = {
     {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .symmetric_input = 1, .correct = 1},
     {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 1, .equalize_gelu = 0.75,
      .channel_floor = 0.5, .gelu_floor = 0.7, .margin = 1, .headroom = 0.3, .center = 1, .gptq = 1,
-     .correct = 1, .passes = 2, .ridge = 1},
+     .correct = 1, .passes = 2, .ridge = 1, .in_order = 1},
 };
 enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 
@@ -84,44 +84,48 @@ const struct qvitp_metric *qvitp_recipe_metric(const struct qvitp_recipe *r, qvi
 
 int qvitp_recipe_needs_rows(const struct qvitp_recipe *r)
 {
-    return r->metric || r->gptq || r->correct;
+    return r->metric || r->gptq || r->correct || r->relative;
 }
 
 void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
 {
     r->metric = NULL;
-    r->gptq = r->correct = 0;
+    r->gptq = r->correct = r->relative = 0;
 }
 
 /*
  * What of `best` depends on the widths, as measured on a ViT-Tiny whose few channels are far larger than
- * the rest (the README has the numbers). Wide codes can afford room for what calibration did not
- * show; at 4 bits room costs more than clipping, and the searches of PTQ4ViT decide. Narrow weights gain
- * from channels that are scaled in part only. What weights learn behind the quantized prefix from 32
- * images carries over to others where little is left to learn: not at 4 bits.
+ * the rest (the README has the numbers). Wide codes can afford room for what calibration did not show;
+ * with 4 bits tails are clipped, channel by channel, and searches decide, but not on more than half of a
+ * range: a loss that 32 images measure would clip further than others bear. For the same reason weights
+ * that learn much behind the quantized prefix learn reluctantly, from all tokens.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
-    r->in_order = r->weight_bits >= 6 && r->input_bits >= 6;
     if (r->weight_bits == 8 && r->input_bits == 8) r->ridge = 10;
     if (r->input_bits < 8) {
+        r->relative = 1;
         r->margin = 0.5;
         r->headroom = 0.1;
         r->channel_floor = 0.4;
         r->gelu_floor = 0.5;
     }
+    if (r->weight_bits < 6 || r->input_bits < 6) {
+        r->ridge = 3;
+        r->damping = 0.3;
+        r->row_floor = 0.5;
+    }
     if (r->input_bits < 6) {
-        r->margin = 0.25;
-        r->headroom = 0;
-        r->channel_floor = r->gelu_floor = 0.8;
+        r->margin = r->headroom = 0;
+        r->equalize = 0.75;
+        r->channel_floor = 0.5;
+        r->gelu_floor = 0.8;
+        r->twin_gelu = r->clip = r->value_channels = 1;
         r->metric = &qvitp_metric_hessian;
-        r->low = 0.1;
         r->candidates = 16;
         r->refine = 6;
-    }
-    if (r->weight_bits < 6 && r->input_bits >= 6) {
+    } else if (r->weight_bits < 6) {
         r->equalize = r->equalize_gelu = 0.5;
-        r->ridge = 0.3;
     }
 }
 
@@ -177,7 +181,11 @@ static const struct setting {
     {"ratio", CHOICE, offsetof(struct qvitp_recipe, ratio_power), 0, 0, "power", "free"},
     {"grid", CHOICE, offsetof(struct qvitp_recipe, inverse_grid), 0, 0, "inverse", "linear"},
     {"channels", CHOICE, offsetof(struct qvitp_recipe, center), 0, 0, "centered", "as-is"},
+    {"clip", CHOICE, offsetof(struct qvitp_recipe, clip), 0, 0, "channels", "none"},
     {"rounding", CHOICE, offsetof(struct qvitp_recipe, gptq), 0, 0, "gptq", "nearest"},
+    {"probabilities", CHOICE, offsetof(struct qvitp_recipe, relative), 0, 0, "relative",
+     "absolute"},
+    {"values", CHOICE, offsetof(struct qvitp_recipe, value_channels), 0, 0, "channel", "head"},
     {"sensitivity", CHOICE, offsetof(struct qvitp_recipe, nuclear), 0, 0, "nuclear", "gradient"},
     {"order", CHOICE, offsetof(struct qvitp_recipe, in_order), 0, 0, "prefix", "any"},
     {"bias", CHOICE, offsetof(struct qvitp_recipe, correct), 0, 0, "corrected", "as-is"},

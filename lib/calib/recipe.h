@@ -19,10 +19,12 @@ struct qvitp_recipe {
     int32_t candidates, refine, rounds, inverse_grid;
     /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
     int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
+    /* Attention: probabilities relative to their row's largest, a scale for each channel of V. */
+    int32_t relative, value_channels;
     /* Channels: the strength of their scales, the least range of one, and whether they are centred.
      * Ranges: how far those of class tokens, and all, are stretched beyond what was seen. */
     double equalize, equalize_gelu, channel_floor, gelu_floor, margin, headroom;
-    int32_t center;
+    int32_t center, clip;
     /* Codes and biases. ridge: how reluctantly weights make up for the rounding of their inputs, 0 not
      * at all; damping and passes: see round.h; row_floor: see weights.h. */
     int32_t gptq, correct, passes;

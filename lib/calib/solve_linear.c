@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/numerics.h"
-#include "calib/channels.h"
+#include "calib/input.h"
 #include "calib/result.h"
 #include "calib/search.h"
 #include "calib/settle.h"
@@ -30,164 +30,8 @@ struct group {
     struct qvitp_pool pool;
     size_t count, inputs;
     struct part *part;
-    struct qvitp_channels channels;
-    float *first_lo, *first_hi; /* [inputs] of the class tokens, stretched; NULL: not looked at */
-    struct qvitp_span span;
-    struct qvitp_coder coder;
+    struct qvitp_input input;
 };
-
-/* ---- the input's channels and range ---- */
-
-/* What of the kept rows is encoded. */
-static enum qvitp_part input_part(const struct group *g, const struct qvitp_site *s)
-{
-    enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
-    return stream == QVITP_STREAM_INPUT ? QVITP_PART_INPUT : QVITP_PART_INPUT_QUANTIZED;
-}
-
-/* Whether the producer of the input can apply scales and shifts. */
-static int has_channels(const struct group *g)
-{
-    const struct qvitp_recipe *r = &g->solving->recipe;
-    for (size_t i = 0; i < g->count; i++) {
-        const struct qvitp_site *s = g->part[i].site;
-        if (s->kind == QVIT_INPUT_IMAGE) return 0;
-        if (s->kind != QVIT_INPUT_LAYER_NORM && s->producer == SIZE_MAX) return 0;
-    }
-    return r->equalize > 0 || r->equalize_gelu > 0 || r->center;
-}
-
-/* The range of channel c over all sites of the group. */
-static void channel_range(const struct group *g, size_t c, float *lo, float *hi)
-{
-    *lo = *hi = 0;
-    for (size_t i = 0; i < g->count; i++) {
-        const struct qvitp_site *s = g->part[i].site;
-        float low, high;
-        qvitp_stats_range(&s->stats[qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT)], c, &low,
-                          &high);
-        *lo = i ? fminf(*lo, low) : low;
-        *hi = i ? fmaxf(*hi, high) : high;
-    }
-    double half = ((double)*hi - (double)*lo) / 2 * g->solving->recipe.headroom;
-    *lo -= (float)half;
-    *hi += (float)half;
-    if (!g->first_lo) return;
-    *lo = fminf(*lo, g->first_lo[c]);
-    *hi = fmaxf(*hi, g->first_hi[c]);
-}
-
-/* Widens the ranges of the class tokens, the first rows, of one site. */
-static size_t add_first_rows(struct group *g, const struct qvitp_site *s)
-{
-    enum qvitp_part part = input_part(g, s);
-    size_t seen = 0;
-    for (size_t i = 0; i < s->rows.count; i++) {
-        const struct qvitp_sample_row *row = &s->rows.rows[i];
-        if (row->key.row || !(row->parts >> part & 1)) continue;
-        const float *x = qvitp_sample_part(&s->rows, row, part);
-        for (size_t c = 0; c < g->inputs; c++) {
-            g->first_lo[c] = seen ? fminf(g->first_lo[c], x[c]) : x[c];
-            g->first_hi[c] = seen ? fmaxf(g->first_hi[c], x[c]) : x[c];
-        }
-        seen++;
-    }
-    return seen;
-}
-
-/*
- * Of class tokens there is one in each image, too few to have shown how far they go, and what the model
- * answers is read from them. The largest of n values with exponential tails grows as ln n: what n images
- * showed is stretched about its middle to what MANY would.
- */
-static qvit_status set_first_rows(struct group *g, qvit_error *error)
-{
-    const double many = 1024, strength = g->solving->recipe.margin;
-    if (strength <= 0 || g->span.fixed) return QVIT_OK;
-    g->first_lo = qvitp_pool_alloc(&g->pool, g->inputs, 2 * sizeof *g->first_lo);
-    if (!g->first_lo) return qvitp_no_memory(error);
-    g->first_hi = g->first_lo + g->inputs;
-    size_t seen = 0;
-    for (size_t i = 0; i < g->count; i++) seen += add_first_rows(g, g->part[i].site);
-    double stretch = seen ? fmax(log(many) / log((double)seen + 1), 1) : 1;
-    stretch = 1 + (stretch - 1) * strength;
-    for (size_t c = 0; c < g->inputs; c++) {
-        double middle = ((double)g->first_lo[c] + (double)g->first_hi[c]) / 2;
-        double half = ((double)g->first_hi[c] - (double)g->first_lo[c]) / 2 * stretch;
-        g->first_lo[c] = (float)(middle - half);
-        g->first_hi[c] = (float)(middle + half);
-    }
-    return QVIT_OK;
-}
-
-static qvit_status set_channels(struct group *g, qvit_scheme scheme, qvit_error *error)
-{
-    struct qvitp_channels *c = &g->channels;
-    struct qvitp_recipe recipe = g->solving->recipe;
-    /* The 0 of other schemes must stay 0. GELU's and attention's outputs are lopsided: there the
-     * middle of the range is far from where the values are. */
-    if (scheme != QVIT_SCHEME_ASYMMETRIC || g->part[0].site->kind != QVIT_INPUT_LAYER_NORM)
-        recipe.center = 0;
-    if (g->part[0].site->kind == QVIT_INPUT_GELU && recipe.equalize_gelu > 0)
-        recipe.equalize = recipe.equalize_gelu, recipe.channel_floor = recipe.gelu_floor;
-    c->count = g->inputs;
-    c->lo = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->lo);
-    c->hi = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *c->hi);
-    if (!c->lo || !c->hi) return qvitp_no_memory(error);
-    for (size_t i = 0; i < g->inputs; i++) {
-        channel_range(g, i, &c->lo[i], &c->hi[i]);
-        if (recipe.center) continue;
-        c->lo[i] = fminf(c->lo[i], 0);
-        c->hi[i] = fmaxf(c->hi[i], 0);
-    }
-    return qvitp_channels_choose(c, &recipe, &g->pool, error);
-}
-
-static void set_span(struct group *g)
-{
-    const struct qvitp_recipe *recipe = &g->solving->recipe;
-    const struct qvitp_site *first = g->part[0].site;
-    struct qvitp_channels *channels = &g->channels;
-    if (g->span.fixed) {
-        g->span.hi = 255; /* so that the scale of an image is 1 */
-    } else if (channels->count) {
-        for (size_t c = 0; c < channels->count; c++) {
-            g->span.lo = fminf(g->span.lo, qvitp_channel_apply(channels, c, channels->lo[c]));
-            g->span.hi = fmaxf(g->span.hi, qvitp_channel_apply(channels, c, channels->hi[c]));
-        }
-    } else {
-        for (size_t i = 0; i < g->count; i++) {
-            const struct qvitp_site *s = g->part[i].site;
-            enum qvitp_stream stream = qvitp_solve_stream(g->solving, s, QVITP_STREAM_INPUT);
-            qvitp_solve_range(recipe, g->span.bits, s, stream, 0, 0, g->inputs, &g->span.lo,
-                              &g->span.hi);
-        }
-        for (size_t c = 0; g->first_lo && c < g->inputs; c++) {
-            g->span.lo = fminf(g->span.lo, g->first_lo[c]);
-            g->span.hi = fmaxf(g->span.hi, g->first_hi[c]);
-        }
-    }
-    if (g->span.lo == g->span.hi)
-        qvitp_log(g->solving->engine, QVIT_LOG_WARNING, "%s: the input was always 0", first->label);
-    g->coder = qvitp_span_coder(&g->span, 1);
-}
-
-static qvit_status set_input(struct group *g, qvit_error *error)
-{
-    const struct qvitp_recipe *recipe = &g->solving->recipe;
-    const struct qvitp_site *first = g->part[0].site;
-    int image = first->kind == QVIT_INPUT_IMAGE;
-    g->span = (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
-                                  .bits = image ? 8 : recipe->input_bits,
-                                  .ratio_power = recipe->ratio_power,
-                                  .fixed = image};
-    QVITP_TRY(set_first_rows(g, error));
-    if (has_channels(g)) QVITP_TRY(set_channels(g, g->span.scheme, error));
-    set_span(g);
-    if (!isfinite(g->span.lo) || !isfinite(g->span.hi))
-        return qvitp_fail(error, QVIT_ERR_VALUE, "the range of the scaled input is not finite");
-    return QVIT_OK;
-}
 
 /* ---- the weights ---- */
 
@@ -199,7 +43,8 @@ static void set_bias(struct group *g, struct part *p)
         double shift = 0;
         ptrdiff_t at = qvitp_tensor_row(&s->weight, row);
         for (size_t c = 0; p->offset && c < s->inputs; c++)
-            shift += (double)qvitp_get_float(&s->weight, at, c) * (double)g->channels.shift[c];
+            shift +=
+                (double)qvitp_get_float(&s->weight, at, c) * (double)g->input.channels.shift[c];
         double bias = s->bias.data ? (double)qvitp_get_float(&s->bias, 0, row) : 0;
         if (p->offset) p->offset[row] = (float)shift;
         p->bias[row] = (float)(bias + shift);
@@ -209,7 +54,7 @@ static void set_bias(struct group *g, struct part *p)
 static qvit_status read_weight(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
-    const struct qvitp_channels *channels = &g->channels;
+    const struct qvitp_channels *channels = &g->input.channels;
     p->weight = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *p->weight);
     p->bias = qvitp_pool_alloc(&g->pool, s->outputs, sizeof *p->bias);
     p->codes = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs);
@@ -274,7 +119,7 @@ static qvit_status choose_rows(struct group *g, struct rows *r, qvit_error *erro
     const struct qvitp_site *s = r->site;
     const struct qvitp_metric *metric = qvitp_recipe_metric(&solving->recipe, s->type, s->kind);
     const uint32_t gradient = 1u << QVITP_PART_GRADIENT, target = 1u << QVITP_PART_TARGET;
-    r->input = input_part(g, s);
+    r->input = qvitp_input_part(solving, s);
     r->order = qvitp_pool_alloc(&g->pool, s->rows.count, sizeof *r->order);
     if (!r->order) return qvitp_no_memory(error);
     uint32_t input = 1u << r->input, whole = input | 1u << QVITP_PART_INPUT;
@@ -307,7 +152,7 @@ static float *gather(struct group *g, const struct rows *r, enum qvitp_part part
 static float *plain_weight(struct group *g, const struct part *p)
 {
     const struct qvitp_site *s = p->site;
-    if (!g->channels.scale) return p->weight;
+    if (!g->input.channels.scale) return p->weight;
     float *w = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *w);
     for (size_t row = 0; w && row < s->outputs; row++)
         for (size_t c = 0; c < s->inputs; c++)
@@ -348,8 +193,9 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
     float *left = gather(g, &r, r.input), *target = NULL;
     if (!left) return qvitp_no_memory(error);
     for (size_t i = 0; i < r.count; i++)
-        for (size_t c = 0; g->channels.count && c < g->inputs; c++)
-            left[i * g->inputs + c] = qvitp_channel_apply(&g->channels, c, left[i * g->inputs + c]);
+        for (size_t c = 0; g->input.channels.count && c < g->inputs; c++)
+            left[i * g->inputs + c] =
+                qvitp_channel_apply(&g->input.channels, c, left[i * g->inputs + c]);
     QVITP_TRY(set_target(g, p, &r, &target, error));
     size_t *ends = qvitp_pool_alloc(&g->pool, r.count, sizeof *ends);
     p->piece.m = r.count;
@@ -372,8 +218,8 @@ static qvit_status search(struct group *g, qvit_error *error)
                              .metric =
                                  qvitp_recipe_metric(&g->solving->recipe, first->type, first->kind),
                              .groups = 1,
-                             .span = &g->span,
-                             .coder = &g->coder,
+                             .span = &g->input.span,
+                             .coder = &g->input.coder,
                              .products = g->count,
                              .product = products,
                              .progress = g->solving->progress,
@@ -434,7 +280,7 @@ static qvit_status store_codes(const struct part *p, qvit_result *r, qvit_error 
 static qvit_status fill_result(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_site *s = p->site;
-    const struct qvitp_channels *channels = &g->channels;
+    const struct qvitp_channels *channels = &g->input.channels;
     qvit_result *r = p->result;
     const size_t one = sizeof(float);
     int ok = 1, biased = s->bias.data || p->offset || g->solving->recipe.correct;
@@ -445,7 +291,8 @@ static qvit_status fill_result(struct group *g, struct part *p, qvit_error *erro
     r->input_shift = qvitp_engine_copy(r->engine, channels->shift, r->inputs, one, &ok);
     r->bias = qvitp_engine_copy(r->engine, biased ? p->bias : NULL, r->outputs, one, &ok);
     if (!ok) return qvitp_no_memory(error);
-    QVITP_TRY(qvitp_solve_quantizer(r->engine, &g->span, &g->coder, 0, 0, &r->input, error));
+    QVITP_TRY(
+        qvitp_solve_quantizer(r->engine, &g->input.span, &g->input.coder, 0, 0, &r->input, error));
     QVITP_TRY(weight_quantizer(p, &g->pool, r, error));
     return store_codes(p, r, error);
 }
@@ -468,7 +315,7 @@ static qvit_status settle(struct group *g, struct part *p, qvit_error *error)
                                      .recipe = &g->solving->recipe,
                                      .pool = &g->pool,
                                      .product = &p->product,
-                                     .coder = &g->coder,
+                                     .coder = &g->input.coder,
                                      .offset = p->offset,
                                      .codes = p->codes,
                                      .bias = p->bias};
@@ -489,10 +336,10 @@ static int solved_before(const struct group *g)
 }
 
 /* What was found before a cancel is settled too, where there is nothing older. */
-static qvit_status solve(struct group *g, qvit_error *error)
+static qvit_status solve(struct group *g, struct qvitp_site *const *sites, qvit_error *error)
 {
     QVITP_TRY(check_observed(g, error));
-    QVITP_TRY(set_input(g, error));
+    QVITP_TRY(qvitp_input_choose(g->solving, sites, g->count, &g->pool, &g->input, error));
     for (size_t i = 0; i < g->count; i++) {
         QVITP_TRY(read_weight(g, &g->part[i], error));
         QVITP_TRY(set_product(g, &g->part[i], error));
@@ -521,7 +368,7 @@ qvit_status qvitp_solve_linear(const struct qvitp_solving *solving, struct qvitp
                       .inputs = sites[0]->inputs};
     g.part = qvitp_pool_alloc(&g.pool, count, sizeof *g.part);
     for (size_t i = 0; g.part && i < count; i++) g.part[i].site = sites[i];
-    qvit_status status = g.part ? solve(&g, error) : qvitp_no_memory(error);
+    qvit_status status = g.part ? solve(&g, sites, error) : qvitp_no_memory(error);
     for (size_t i = 0; g.part && i < count; i++) {
         if (status == QVIT_OK || status == QVIT_ERR_CANCELLED) {
             keep_result(&g.part[i]);

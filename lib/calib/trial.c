@@ -150,6 +150,9 @@ void qvitp_trial_rows(const struct qvitp_trial *t, struct qvitp_scratch *s, size
                                 .out_size = sizeof(float),
                                 .staged = s->staged};
     qvitp_block_run(&block);
+    const float *row_scale = t->piece->row_scale;
+    for (size_t i = 0; row_scale && i < rows; i++)
+        for (size_t j = 0; j < n; j++) s->out[i * n + j] *= row_scale[first + i];
 }
 
 struct all {

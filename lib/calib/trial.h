@@ -13,10 +13,11 @@
 
 struct qvitp_piece {
     size_t m;
-    const float *left;     /* [m][k]: what is encoded */
-    const float *right;    /* what is encoded: as the product says */
-    const float *target;   /* [m][n] */
-    const float *gradient; /* [m][n], or NULL */
+    const float *left;      /* [m][k]: what is encoded */
+    const float *right;     /* what is encoded: as the product says */
+    const float *target;    /* [m][n] */
+    const float *gradient;  /* [m][n], or NULL */
+    const float *row_scale; /* [m] what the rows of the product are multiplied by, or NULL: 1 */
     const size_t *sample_end;
     size_t samples; /* rows [sample_end[i - 1], sample_end[i]) are of one sample */
     /* Encoded with the present choice. */

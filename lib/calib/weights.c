@@ -32,27 +32,29 @@ static void normalise(double *weight, size_t m)
 
 /*
  * A row counts by the square of the loss's gradient at its output (algorithms: the Hessian of PTQ4ViT
- * with one weight for each row), and a little by the inverse of its output's own energy. The first makes
+ * with one weight for each row), and a little by the inverse of its own energy. The first makes
  * tokens count that the loss looks at; the second keeps rows in play that it does not, which the last
  * block's patches are, and keeps tokens with outputs a hundred times larger than others', as ViTs
  * have them, from counting alone.
  */
-qvit_status qvitp_row_weights(const struct qvitp_settling *s, float *weight, qvit_error *error)
+qvit_status qvitp_row_weights(struct qvitp_pool *pool, const struct qvitp_row_sides *r,
+                              double floor, float *weight, qvit_error *error)
 {
-    const struct qvitp_piece *piece = s->product->piece;
-    size_t m = piece->m, n = s->product->n;
-    double *by_gradient = qvitp_pool_alloc(s->pool, m, 2 * sizeof *by_gradient);
+    double *by_gradient = qvitp_pool_alloc(pool, r->m, 2 * sizeof *by_gradient);
     if (!by_gradient) return qvitp_no_memory(error);
-    double *by_energy = by_gradient + m, mean = 0;
-    for (size_t i = 0; i < m; i++) mean += row_energy(piece->target + i * n, n) / (double)m;
-    for (size_t i = 0; i < m; i++) {
-        by_energy[i] = 1 / (row_energy(piece->target + i * n, n) + 1e-6 * mean + 1e-30);
-        by_gradient[i] = piece->gradient ? row_energy(piece->gradient + i * n, n) : 0;
+    double *by_energy = by_gradient + r->m, mean = 0;
+    for (size_t i = 0; i < r->m; i++)
+        mean += row_energy(r->value + i * r->width, r->width) / (double)r->m;
+    for (size_t i = 0; i < r->m; i++) {
+        double energy = row_energy(r->value + i * r->width, r->width);
+        by_energy[i] = 1 / (energy + 1e-6 * mean + 1e-30);
+        by_gradient[i] =
+            r->gradient ? row_energy(r->gradient + i * r->gradient_width, r->gradient_width) : 0;
     }
-    normalise(by_energy, m);
-    normalise(by_gradient, m);
-    double floor = piece->gradient ? s->recipe->row_floor : 1;
-    for (size_t i = 0; i < m; i++)
+    normalise(by_energy, r->m);
+    normalise(by_gradient, r->m);
+    if (!r->gradient) floor = 1;
+    for (size_t i = 0; i < r->m; i++)
         weight[i] = (float)((1 - floor) * by_gradient[i] + floor * by_energy[i]);
     return QVIT_OK;
 }
@@ -148,7 +150,9 @@ static qvit_status set_inputs(const struct qvitp_settling *s, struct fit *f, qvi
 
 static qvit_status set_moments(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
 {
-    QVITP_TRY(qvitp_row_weights(s, f->row_weight, error));
+    const struct qvitp_piece *piece = s->product->piece;
+    const struct qvitp_row_sides sides = {f->m, f->n, f->n, piece->target, piece->gradient};
+    QVITP_TRY(qvitp_row_weights(s->pool, &sides, s->recipe->row_floor, f->row_weight, error));
     QVITP_TRY(
         qvitp_column_means(s->engine, f->m, f->k, f->input, f->row_weight, f->mean_input, error));
     QVITP_TRY(

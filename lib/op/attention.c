@@ -23,6 +23,8 @@ struct attention {
     struct qvitp_left query, probability; /* left operands of the two products */
     struct qvitp_epilogue context;        /* of P V; vectors of all heads, head_columns apart */
     struct qvitp_softmax softmax;         /* how probabilities are written */
+    int32_t relative;                     /* probabilities are relative to their row's largest: */
+    struct qvitp_rescale rescale;         /* what follows P V then, but for rows and vectors */
     size_t heads, dim, head_columns;
     qvit_dtype types[4]; /* of query, key, value, output */
     float float_scale;   /* float plans: what scores are multiplied by */
@@ -40,6 +42,7 @@ QVITP_DEFINE_INIT(qvit_attention_args, QVIT_ATTENTION_ARGS_INIT)
 static qvit_status check_probability(const qvit_port *port, qvit_error *error)
 {
     const qvit_quantizer *q = port->quantizer;
+    QVITP_TRY(qvitp_port_check_codes(port, "probability", error));
     if (!qvitp_quantizer_is_layer(q) || q->scheme == QVIT_SCHEME_TWIN_GELU ||
         qvitp_dtype_packed(port->dtype) || (q->zero_point && q->zero_point[0]))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
@@ -60,8 +63,7 @@ static qvit_status check_codes(const qvit_attention_options *o, qvit_error *erro
                           "query, key, value: plain codes, one to a byte");
     QVITP_TRY(qvitp_left_heads_check(query, o->heads, o->head_dim, "query", error));
     QVITP_TRY(qvitp_heads_check(o->key.quantizer, o->heads, o->head_dim, "key", error));
-    QVITP_TRY(qvitp_heads_check(o->value.quantizer, o->heads, o->head_dim, "value", error));
-    return QVIT_OK;
+    return qvitp_columns_check(o->value.quantizer, o->heads, o->head_dim, "value", error);
 }
 
 static qvit_status check_options(const qvit_attention_options *o, qvit_error *error)
@@ -70,7 +72,7 @@ static qvit_status check_options(const qvit_attention_options *o, qvit_error *er
     static const char *const names[] = {"query", "key", "value", "probability"};
     size_t coded = 0;
     for (size_t i = 0; i < 4; i++) {
-        QVITP_TRY(qvitp_port_check(ports[i], names[i], error));
+        if (i < 3 || !ports[i]->quantizer) QVITP_TRY(qvitp_port_check(ports[i], names[i], error));
         coded += ports[i]->quantizer != NULL;
         if (ports[i]->dtype == QVIT_DTYPE_S32)
             return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: s32", names[i]);
@@ -104,6 +106,28 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
     p->add = qvitp_carve(c, columns, sizeof(float));
 }
 
+/* Codes to scores, and codes to the context, of one head. */
+static void set_scales(struct attention *p, const qvit_attention_options *o, size_t h)
+{
+    struct qvitp_coder query = qvitp_head_coder(o->query.quantizer, h);
+    struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
+    struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
+    p->score_scale[h] = query.scale * key.scale * o->score_scale;
+    for (size_t j = 0; j < p->dim; j++) {
+        struct qvitp_coder value = qvitp_column_coder(o->value.quantizer, h * p->dim + j);
+        p->scale[h * p->head_columns + j] = probability.scale * value.scale;
+        p->scale2[h * p->head_columns + j] = probability.scale2 * value.scale;
+    }
+}
+
+/* What stands behind the sums of P V moves behind the division of their rows. */
+static void set_rescale(struct attention *p, struct qvitp_epilogue *e)
+{
+    p->rescale = (struct qvitp_rescale){.n = p->dim, .lo = e->lo, .hi = e->hi, .out = e->out};
+    if (e->mul) p->rescale.mul = p->mul, p->rescale.add = p->add;
+    *e = (struct qvitp_epilogue){.out = QVITP_OUT_F32};
+}
+
 /* The vectors of one head's context: scale of P's codes times that of V's, then the output's. */
 static void set_head(struct attention *p, const qvit_attention_options *o, size_t h)
 {
@@ -111,19 +135,12 @@ static void set_head(struct attention *p, const qvit_attention_options *o, size_
     struct qvitp_epilogue e = {0};
     struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
     qvitp_output_fill(&output, h * p->dim, p->dim, p->mul + at, NULL, p->add + at, &e);
-    if (o->query.quantizer) {
-        struct qvitp_coder query = qvitp_head_coder(o->query.quantizer, h);
-        struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
-        struct qvitp_coder value = qvitp_head_coder(o->value.quantizer, h);
-        struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
-        p->score_scale[h] = query.scale * key.scale * o->score_scale;
-        for (size_t j = 0; j < p->dim; j++) {
-            p->scale[at + j] = probability.scale * value.scale;
-            p->scale2[at + j] = probability.scale2 * value.scale;
-        }
+    if (o->query.quantizer) set_scales(p, o, h);
+    if (p->relative)
+        set_rescale(p, &e);
+    else if (o->query.quantizer)
         qvitp_epilogue_fold(&e, p->dim, p->scale + at, p->scale2 + at, p->bias + at, p->mul + at,
                             p->add + at);
-    }
     e.init = p->init, e.scale = p->scale, e.scale2 = p->scale2, e.bias = p->bias;
     p->context = e;
     if (e.mul) p->context.mul = p->mul, p->context.add = p->add;
@@ -194,6 +211,8 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
         made.probability.zero = 0;
     }
     QVITP_TRY(qvitp_sums_fit(&made.query, o.head_dim, error));
+    made.relative =
+        o.probability.quantizer && (o.probability.quantizer->flags & QVIT_QUANTIZER_RELATIVE) != 0;
     made.head_columns = qvitp_vector_columns(made.probability.kernel, o.head_dim);
     struct attention *p =
         (struct attention *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
@@ -216,6 +235,8 @@ struct scratch {
     uint8_t *codes;       /* [tile][score_stride]: probabilities as the softmax writes them */
     void *staged;         /* queries */
     void *staged_codes;   /* probabilities */
+    float *sums;          /* [tile] of each row's exponentials, where probabilities are relative */
+    float *context;       /* [tile][dim], likewise */
 };
 
 /* Rows that go from scores to context together: one tile of the first product. */
@@ -241,6 +262,9 @@ static size_t carve_scratch(const struct attention *p, size_t keys, void *base, 
     s->staged = qvitp_carve(&c, qvitp_left_plane_bytes(&p->query, p->query.kernel->mr, p->dim), 1);
     size_t plane = qvitp_left_plane_bytes(&p->probability, p->probability.kernel->mr, keys);
     s->staged_codes = qvitp_carve(&c, qvitp_mul(plane, 2), 1);
+    size_t rows = p->relative ? tile_rows(p) : 0;
+    s->sums = qvitp_carve(&c, rows, sizeof(float));
+    s->context = qvitp_carve(&c, qvitp_mul(rows, p->dim), sizeof(float));
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
@@ -367,6 +391,7 @@ static void compute_probabilities(const struct head_run *h, size_t first, size_t
         row.mask = cell_row(a->mask, h->batch, h->head, first + i);
         uint8_t *codes = h->scratch.codes + i * stride;
         row.dst = row.out == QVITP_OUT_F32 ? (void *)row.scores : codes;
+        row.sum = p->relative ? h->scratch.sums + i : NULL;
         memset(codes + r->keys, 0, qvitp_packed_k(p->probability.kernel, r->keys) - r->keys);
         float *raw = cell_row(a->scores, h->batch, h->head, first + i);
         for (size_t j = 0; raw && j < r->keys; j++) {
@@ -376,6 +401,21 @@ static void compute_probabilities(const struct head_run *h, size_t first, size_t
         p->base.engine->kernels.softmax->run(&row);
         float *probabilities = cell_row(a->probabilities, h->batch, h->head, first + i);
         if (probabilities) memcpy(probabilities, row.dst, r->keys * sizeof(float));
+    }
+}
+
+/* Divides rows of P V by the sums of their exponentials, on their way to the output. */
+static void rescale_context(const struct head_run *h, size_t first, size_t rows)
+{
+    const struct attention *p = h->run->plan;
+    const struct scratch *s = &h->scratch;
+    struct qvitp_rescale row = p->rescale;
+    if (row.mul) row.mul += h->head * p->head_columns, row.add += h->head * p->head_columns;
+    for (size_t i = 0; i < rows; i++) {
+        row.x = s->context + i * p->dim;
+        row.dst = view_row(&h->output, first + i);
+        row.factor = s->sums[i] > 0 ? 1 / s->sums[i] : 0;
+        p->base.engine->kernels.rescale->run(&row);
     }
 }
 
@@ -402,6 +442,13 @@ static void compute_context(const struct head_run *h, size_t first, size_t rows)
         .out_size = h->output.size,
         .staged = h->scratch.staged_codes,
     };
+    if (p->relative) {
+        block.out = h->scratch.context, block.ldo = (ptrdiff_t)p->dim;
+        block.out_size = sizeof(float);
+        qvitp_block_run(&block);
+        rescale_context(h, first, rows);
+        return;
+    }
     if (!h->output.rows) {
         qvitp_block_run(&block);
         return;

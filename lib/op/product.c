@@ -220,6 +220,15 @@ qvit_status qvitp_port_check(const qvit_port *port, const char *name, qvit_error
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: %s without a quantizer", name,
                           qvitp_dtype_name(port->dtype));
     }
+    if (q->flags & QVIT_QUANTIZER_RELATIVE)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "%s: relative codes are for attention's probabilities", name);
+    return qvitp_port_check_codes(port, name, error);
+}
+
+qvit_status qvitp_port_check_codes(const qvit_port *port, const char *name, qvit_error *error)
+{
+    const qvit_quantizer *q = port->quantizer;
     if (qvitp_quantizer_holds(q, port->dtype)) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%s: the type is %s, the quantizer's codes are %s",
                       name, qvitp_dtype_name(port->dtype),
@@ -267,4 +276,20 @@ qvit_status qvitp_left_heads_check(const qvit_quantizer *q, size_t heads, size_t
 struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head)
 {
     return qvitp_quantizer_coder(q, qvitp_quantizer_is_layer(q) ? 0 : head);
+}
+
+qvit_status qvitp_columns_check(const qvit_quantizer *q, size_t heads, size_t width,
+                                const char *name, qvit_error *error)
+{
+    const qvit_granularity *g = q ? q->granularity : NULL;
+    int each = g && g->row_blocks == 1 && g->cols == heads * width && g->col_blocks == g->cols;
+    for (size_t column = 0; each && column < g->cols; column++)
+        each = qvitp_col_block(g, column) == column;
+    return each ? QVIT_OK : qvitp_heads_check(q, heads, width, name, error);
+}
+
+struct qvitp_coder qvitp_column_coder(const qvit_quantizer *q, size_t column)
+{
+    return qvitp_quantizer_coder(
+        q, qvitp_quantizer_is_layer(q) ? 0 : qvitp_col_block(q->granularity, column));
 }

@@ -78,8 +78,10 @@ void qvitp_output_fill(const struct qvitp_output *output, size_t first, size_t n
 void qvitp_epilogue_fold(struct qvitp_epilogue *epilogue, size_t n, float *scale, float *scale2,
                          float *bias, const float *mul, const float *add);
 
-/* Checks a port: a known type; for codes, a quantizer whose codes the type can hold. */
+/* Checks a port: a known type; for codes, a quantizer whose codes the type can hold, and which is not
+ * relative. The second checks that the type can hold the codes alone. */
 qvit_status qvitp_port_check(const qvit_port *port, const char *name, qvit_error *error);
+qvit_status qvitp_port_check_codes(const qvit_port *port, const char *name, qvit_error *error);
 
 /* A right operand's quantizer: symmetric, and narrow at 8 bits. */
 qvit_status qvitp_right_check(const qvit_port *port, const char *name, qvit_error *error);
@@ -91,5 +93,10 @@ qvit_status qvitp_heads_check(const qvit_quantizer *q, size_t heads, size_t widt
 qvit_status qvitp_left_heads_check(const qvit_quantizer *q, size_t heads, size_t width,
                                    const char *name, qvit_error *error);
 struct qvitp_coder qvitp_head_coder(const qvit_quantizer *q, size_t head);
+
+/* Of an operand whose columns may also have a scale each: they are columns of the product. */
+qvit_status qvitp_columns_check(const qvit_quantizer *q, size_t heads, size_t width,
+                                const char *name, qvit_error *error);
+struct qvitp_coder qvitp_column_coder(const qvit_quantizer *q, size_t column);
 
 #endif

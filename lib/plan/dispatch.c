@@ -38,6 +38,7 @@ uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
         if (table->gemm_f32) out->gemm_f32 = table->gemm_f32;
         if (table->softmax) out->softmax = table->softmax;
         if (table->layer_norm) out->layer_norm = table->layer_norm;
+        if (table->rescale) out->rescale = table->rescale;
         if (table->encode) out->encode = table->encode;
     }
     return used;

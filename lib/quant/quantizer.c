@@ -20,9 +20,9 @@ static qvit_status check_options(const qvit_quantizer_options *o, qvit_error *er
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown scheme %d", (int)o->scheme);
     if (o->bits < 2 || o->bits > 8)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d bits: 2 to 8 are possible", (int)o->bits);
-    if (o->flags & ~QVIT_QUANTIZER_NARROW)
+    if (o->flags & ~(QVIT_QUANTIZER_NARROW | QVIT_QUANTIZER_RELATIVE))
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown flags %#x", (unsigned)o->flags);
-    if (o->flags && o->scheme != QVIT_SCHEME_SYMMETRIC)
+    if (o->flags & QVIT_QUANTIZER_NARROW && o->scheme != QVIT_SCHEME_SYMMETRIC)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "only symmetric codes can be narrow");
     if (o->parameter_count && !o->parameters)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "parameters is NULL");

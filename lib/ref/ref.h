@@ -68,11 +68,15 @@ float qvitp_ref_softmax_exp(size_t n, const float *scores, const float *bias, co
                             float *e);
 void qvitp_ref_softmax(size_t n, const float *scores, const float *bias, const float *mask,
                        float *probabilities);
-/* e: n floats of scratch memory. */
+/* e: n floats of scratch memory. relative: NULL, or where the sum goes that codes then are not divided by. */
 void qvitp_ref_softmax_codes(size_t n, const float *scores, const float *bias, const float *mask,
-                             float mul, float hi, float *e, uint8_t *codes);
+                             float mul, float hi, float *e, uint8_t *codes, float *relative);
 void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, const float *mask,
-                            float mul, float mul2, float half, float *e, uint8_t *codes);
+                            float mul, float mul2, float half, float *e, uint8_t *codes,
+                            float *relative);
+
+/* t = x * factor, and with mul NULL or not, t * mul + add: see struct qvitp_rescale. */
+float qvitp_ref_rescale(float x, float factor, const float *mul, const float *add);
 
 /* scratch: n floats, not the memory of x or y; y may be that of x. */
 void qvitp_ref_layer_norm(size_t n, const float *x, const float *gamma, const float *beta,
@@ -93,7 +97,7 @@ struct qvitp_ref_attention {
  * codes) with V [dim], which qvitp_ref_epilogue turns into outputs. scratch: 2 * keys floats. */
 void qvitp_ref_attention_row(const struct qvitp_ref_attention *attention, size_t i,
                              const float *bias, const float *mask, float *scratch, uint8_t *codes,
-                             int32_t *lo, int32_t *hi);
+                             float *relative, int32_t *lo, int32_t *hi);
 
 /* round(clamp(t, lo, hi)) as a byte. */
 uint8_t qvitp_ref_code(float t, float lo, float hi);

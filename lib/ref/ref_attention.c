@@ -16,15 +16,16 @@ static int32_t score_sum(const struct qvitp_ref_attention *a, size_t i, size_t j
 }
 
 void qvitp_ref_attention_row(const struct qvitp_ref_attention *a, size_t i, const float *bias,
-                             const float *mask, float *scratch, uint8_t *codes, int32_t *lo,
-                             int32_t *hi)
+                             const float *mask, float *scratch, uint8_t *codes, float *relative,
+                             int32_t *lo, int32_t *hi)
 {
     float *scores = scratch, *e = scratch + a->keys;
     for (size_t j = 0; j < a->keys; j++) scores[j] = (float)score_sum(a, i, j) * a->score_scale;
     if (a->half > 0) {
-        qvitp_ref_softmax_twin(a->keys, scores, bias, mask, a->mul, a->mul2, a->half, e, codes);
+        qvitp_ref_softmax_twin(a->keys, scores, bias, mask, a->mul, a->mul2, a->half, e, codes,
+                               relative);
     } else {
-        qvitp_ref_softmax_codes(a->keys, scores, bias, mask, a->mul, a->hi, e, codes);
+        qvitp_ref_softmax_codes(a->keys, scores, bias, mask, a->mul, a->hi, e, codes, relative);
     }
     for (size_t d = 0; d < a->dim; d++) {
         int64_t low = 0, high = 0;

@@ -1,4 +1,5 @@
-/* ref_softmax.c - softmax of one row, to probabilities, uniform codes or twin codes. */
+/* ref_softmax.c - softmax of one row, to probabilities, uniform codes or twin codes; and the division by a
+ * row's sum where it comes later. */
 #include "ref/ref.h"
 
 #include <math.h>
@@ -30,18 +31,21 @@ void qvitp_ref_softmax(size_t n, const float *scores, const float *bias, const f
 }
 
 void qvitp_ref_softmax_codes(size_t n, const float *scores, const float *bias, const float *mask,
-                             float mul, float hi, float *e, uint8_t *codes)
+                             float mul, float hi, float *e, uint8_t *codes, float *relative)
 {
     float sum = qvitp_ref_softmax_exp(n, scores, bias, mask, e);
-    float scale = sum > 0 ? mul / sum : 0;
+    float scale = sum > 0 ? mul / (relative ? 1 : sum) : 0;
+    if (relative) *relative = sum > 0 ? sum : 0;
     for (size_t j = 0; j < n; j++) codes[j] = sum > 0 ? qvitp_ref_code(e[j] * scale, 0, hi) : 0;
 }
 
 void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, const float *mask,
-                            float mul, float mul2, float half, float *e, uint8_t *codes)
+                            float mul, float mul2, float half, float *e, uint8_t *codes,
+                            float *relative)
 {
-    float sum = qvitp_ref_softmax_exp(n, scores, bias, mask, e);
-    float scale = sum > 0 ? mul / sum : 0, scale2 = sum > 0 ? mul2 / sum : 0;
+    float sum = qvitp_ref_softmax_exp(n, scores, bias, mask, e), share = relative ? 1 : sum;
+    float scale = sum > 0 ? mul / share : 0, scale2 = sum > 0 ? mul2 / share : 0;
+    if (relative) *relative = sum > 0 ? sum : 0;
     for (size_t j = 0; j < n; j++) {
         if (!(sum > 0)) {
             codes[j] = 0;
@@ -51,4 +55,12 @@ void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, co
             codes[j] = (uint8_t)(half + (float)qvitp_ref_code(e[j] * scale2, 0, half - 1));
         }
     }
+}
+
+float qvitp_ref_rescale(float x, float factor, const float *mul, const float *add)
+{
+    float t = x * factor;
+    if (!mul) return t;
+    t = t * *mul;
+    return t + *add;
 }

@@ -268,7 +268,8 @@ static struct coder make_probability(const qvit_engine *engine)
                                           QVIT_SCHEME_TWIN_SOFTMAX};
     qvit_scheme scheme = schemes[check_below(3)];
     for (;;) {
-        struct coder c = make_coder(engine, scheme, 2 + (int32_t)check_below(7), 0);
+        uint32_t flags = check_below(2) ? QVIT_QUANTIZER_RELATIVE : 0;
+        struct coder c = make_coder(engine, scheme, 2 + (int32_t)check_below(7), flags);
         if (c.zero == 0) return c;
         qvit_quantizer_destroy(c.quantizer);
     }
@@ -357,15 +358,25 @@ static struct qvitp_ref_attention reference_head(const struct attention_case *c,
     return r;
 }
 
-static float reference_context(const struct attention_case *c, int32_t lo, int32_t hi)
+static int is_relative(const struct attention_case *c)
 {
+    return (qvit_quantizer_flags(c->probability.quantizer) & QVIT_QUANTIZER_RELATIVE) != 0;
+}
+
+/* sum: of the row's exponentials, which relative probabilities are divided by last. */
+static float reference_context(const struct attention_case *c, int32_t lo, int32_t hi, float sum)
+{
+    float mul = 1.0f / c->out.scale, add = (float)c->out.zero;
     struct qvitp_ref_epilogue e = {.scale = c->probability.scale * c->value.scale,
                                    .scale2 = c->probability.scale2 * c->value.scale,
                                    .twin = c->probability.scheme == QVIT_SCHEME_TWIN_SOFTMAX};
+    if (is_relative(c))
+        return qvitp_ref_rescale(qvitp_ref_epilogue(lo, hi, &e), sum > 0 ? 1 / sum : 0,
+                                 c->codes_out ? &mul : NULL, &add);
     if (c->codes_out) {
-        e.scale *= 1.0f / c->out.scale;
-        e.scale2 *= 1.0f / c->out.scale;
-        e.bias = e.bias * (1.0f / c->out.scale) + (float)c->out.zero;
+        e.scale *= mul;
+        e.scale2 *= mul;
+        e.bias = e.bias * mul + add;
     }
     return qvitp_ref_epilogue(lo, hi, &e);
 }
@@ -378,9 +389,10 @@ static void compare_row(const struct attention_case *c, size_t head, size_t i, c
     int32_t lo[MOST], hi[MOST];
     struct qvitp_ref_attention r = reference_head(c, head);
     const float *mask = c->mask ? c->mask + i * c->keys : NULL;
-    qvitp_ref_attention_row(&r, i, NULL, mask, scratch, codes, lo, hi);
+    float sum = 0, *relative = is_relative(c) ? &sum : NULL;
+    qvitp_ref_attention_row(&r, i, NULL, mask, scratch, codes, relative, lo, hi);
     for (size_t d = 0; d < c->dim; d++) {
-        float expected = reference_context(c, lo[d], hi[d]);
+        float expected = reference_context(c, lo[d], hi[d], sum);
         size_t at = (i * c->heads + head) * c->dim + d;
         if (!c->codes_out && !check_same_float(((const float *)y)[at], expected))
             check_fail("head %zu, [%zu, %zu] is %.9g, not %.9g", head, i, d,
@@ -397,8 +409,9 @@ static void attention_plans(const struct qvitp_kernels *table)
     qvit_engine *engine = engine_for(table);
     for (int n = 0; n < ATTENTION_CASES; n++) {
         struct attention_case c = random_attention(engine);
-        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d, codes %d", c.queries,
-                   c.keys, c.heads, c.dim, (int)c.probability.scheme, c.codes_out);
+        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d%s, codes %d",
+                   c.queries, c.keys, c.heads, c.dim, (int)c.probability.scheme,
+                   is_relative(&c) ? " relative" : "", c.codes_out);
         void *y = malloc(c.queries * c.heads * c.dim * sizeof(float));
         run_attention(engine, &c, y);
         for (size_t head = 0; head < c.heads; head++)

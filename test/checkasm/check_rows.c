@@ -1,4 +1,4 @@
-/* check_rows.c - softmax and layer normalisation of one row against lib/ref. */
+/* check_rows.c - softmax, rescaling and layer normalisation of one row against lib/ref. */
 #include <math.h>
 #include <string.h>
 
@@ -99,15 +99,20 @@ static void softmax_case(const struct qvitp_kernels *table, size_t n, int conten
     row.mul = form == 2 ? row.half * (1 + 30 * fabsf(check_uniform())) : 255 * check_uniform();
     if (form == 1 && check_below(2)) row.mul = row.hi;
     row.mul2 = row.half - 1;
+    float sum = -1, expected_sum = -1, *relative = form && check_below(2) ? &expected_sum : NULL;
+    if (relative) row.sum = &sum;
 
     table->softmax->run(&row);
     if (form == 0) qvitp_ref_softmax(n, before, row.bias, row.mask, floats);
     if (form == 1)
-        qvitp_ref_softmax_codes(n, before, row.bias, row.mask, row.mul, row.hi, floats, codes);
+        qvitp_ref_softmax_codes(n, before, row.bias, row.mask, row.mul, row.hi, floats, codes,
+                                relative);
     if (form == 2)
         qvitp_ref_softmax_twin(n, before, row.bias, row.mask, row.mul, row.mul2, row.half, floats,
-                               codes);
+                               codes, relative);
     compare(row.dst, n, row.out, floats, codes);
+    if (!check_same_float(sum, expected_sum))
+        check_fail("the sum is %.9g, not %.9g", (double)sum, (double)expected_sum);
 }
 
 static void softmax_rows(const struct qvitp_kernels *table)
@@ -120,6 +125,48 @@ static void softmax_rows(const struct qvitp_kernels *table)
 void check_softmax(const struct qvitp_kernels *table)
 {
     if (table->softmax) check_row(table->softmax->name, "rows", softmax_rows, table);
+}
+
+/* ---- rescaling ---- */
+
+static void rescale_case(const struct qvitp_kernels *table, size_t n, int moved, int32_t out)
+{
+    static float floats[MAX_N];
+    static uint8_t codes[MAX_N];
+    int side = (int)check_below(CHECK_SIDES), special = check_below(4) == 0;
+    float *x = check_place(SLOT_X, n * sizeof *x, sizeof *x, side);
+    float *mul = check_place(SLOT_BIAS, n * sizeof *x, sizeof *x, side);
+    float *add = check_place(SLOT_MASK, n * sizeof *x, sizeof *x, side);
+    size_t element = out == QVITP_OUT_F32 ? sizeof *x : 1;
+    check_case("n %zu moved %d out %d side %d", n, moved, out, side);
+    for (size_t j = 0; j < n; j++) {
+        x[j] = special && !check_below(3) ? check_special() : check_normal() * 40;
+        mul[j] = check_normal() * 4;
+        add[j] = check_normal() * 40;
+    }
+    struct qvitp_rescale row = {.n = n, .x = x, .factor = check_uniform(), .hi = 255, .out = out};
+    if (moved) row.mul = mul, row.add = add;
+    if (check_below(2)) row.lo = -8, row.hi = 7;
+    row.dst = check_place(SLOT_DST, n * element, element, side);
+    table->rescale->run(&row);
+    for (size_t j = 0; j < n; j++) {
+        floats[j] =
+            qvitp_ref_rescale(x[j], row.factor, moved ? &mul[j] : NULL, moved ? &add[j] : NULL);
+        codes[j] = qvitp_ref_code(floats[j], row.lo, row.hi);
+    }
+    compare(row.dst, n, out, floats, codes);
+}
+
+static void rescale_rows(const struct qvitp_kernels *table)
+{
+    for (size_t n = 1; n; n = next_length(n))
+        for (int i = 0; i < 32; i++)
+            rescale_case(table, n, i & 1, i & 2 ? QVITP_OUT_CODE : QVITP_OUT_F32);
+}
+
+void check_rescale(const struct qvitp_kernels *table)
+{
+    if (table->rescale) check_row(table->rescale->name, "rows", rescale_rows, table);
 }
 
 /* ---- layer normalisation ---- */

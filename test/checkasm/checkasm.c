@@ -237,6 +237,7 @@ static void run_tables(void)
         if (!check.supported) printf("skip  %s: not on this CPU\n", tables[i]->isa);
         check_gemms(tables[i]);
         check_softmax(tables[i]);
+        check_rescale(tables[i]);
         check_layer_norm(tables[i]);
         check_encode(tables[i]);
         check_stage(tables[i]);

@@ -39,10 +39,12 @@ static size_t random_size(size_t most) { return 1 + test_below(1 + test_below(mo
 
 static int32_t random_bits(void) { return 2 + (int32_t)test_below(7); }
 
-/* Layer, or one block for each head. */
-static qvit_granularity *random_heads(const struct attention *a)
+/* Layer, or one block for each head; `each`: or for each column. */
+static qvit_granularity *random_heads(const struct attention *a, bool each)
 {
-    return test_below(2) ? granularity_columns(a->engine, a->heads * a->dim, a->heads) : NULL;
+    size_t columns = a->heads * a->dim;
+    if (each && test_below(3) == 0) return granularity_columns(a->engine, columns, columns);
+    return test_below(2) ? granularity_columns(a->engine, columns, a->heads) : NULL;
 }
 
 /* ---- making ---- */
@@ -54,8 +56,8 @@ static struct view make_operand(const struct attention *a, qvit_port *port, qvit
     if (scheme) {
         int32_t bits = random_bits(), zero = (int32_t)test_below((size_t)1 << bits);
         uint32_t flags = scheme == QVIT_SCHEME_SYMMETRIC ? QVIT_QUANTIZER_NARROW : 0;
-        port->quantizer =
-            quantizer_random(a->engine, scheme, bits, flags, random_heads(a), range, zero);
+        port->quantizer = quantizer_random(a->engine, scheme, bits, flags,
+                                           random_heads(a, port == &a->make.value), range, zero);
         port->dtype = qvit_quantizer_code_dtype(port->quantizer);
     }
     size_t dims[4] = {a->batch, tokens, a->heads, a->dim};
@@ -112,7 +114,8 @@ static void make_probability(struct attention *a)
     qvit_port *port = &a->make.probability;
     port->dtype = QVIT_DTYPE_F32;
     if (!a->kind.query) return;
-    port->quantizer = quantizer_random(a->engine, a->kind.probability, random_bits(), 0, NULL,
+    uint32_t flags = test_below(2) ? QVIT_QUANTIZER_RELATIVE : 0;
+    port->quantizer = quantizer_random(a->engine, a->kind.probability, random_bits(), flags, NULL,
                                        random_between(0.3f, 1), 0);
     port->dtype = qvit_quantizer_code_dtype(port->quantizer);
 }
@@ -138,7 +141,7 @@ static double operand_at(const struct attention *a, const qvit_port *port, const
 {
     double code = tensor_get(t, ((b * t->dims[1] + token) * a->heads + h) * a->dim + d);
     if (!port->quantizer) return code;
-    struct coder c = coder_at(port->quantizer, 0, h * a->dim);
+    struct coder c = coder_at(port->quantizer, 0, h * a->dim + d);
     return coder_decode(&c, (int)code);
 }
 
@@ -221,15 +224,28 @@ static double quantized(const struct attention *a, double p, double *bound)
     return coder_decode(&c, coder_encode(&c, p));
 }
 
+static double largest(const double *p, size_t n)
+{
+    double top = 0;
+    for (size_t j = 0; j < n; j++) top = fmax(top, p[j]);
+    return top;
+}
+
 static void simulate_context(struct attention *a, const double *v, size_t b, size_t h, size_t i)
 {
     size_t at = ((b * a->heads + h) * a->queries + i) * a->keys;
     size_t to = ((b * a->queries + i) * a->heads + h) * a->dim;
-    double roundings = a->kind.query ? 12 : (double)a->keys + 8;
+    double roundings = a->kind.query ? 12 : (double)a->keys + 8, share = 1;
     for (size_t d = 0; d < a->dim; d++) a->context[to + d] = a->bound[to + d] = 0;
-    for (size_t j = 0; j < a->keys; j++) {
-        double off = a->probability_bound[at + j];
-        double p = quantized(a, a->probability[at + j], &off);
+    if (qvit_quantizer_flags(a->make.probability.quantizer) & QVIT_QUANTIZER_RELATIVE) {
+        roundings += 16 + (double)a->keys / 8; /* the sum is divided by later */
+        share = largest(a->probability + at, a->keys);
+    }
+    for (size_t j = 0; j < a->keys && share > 0; j++) {
+        /* of two probabilities, where they are divided */
+        double off = a->probability_bound[at + j] * (share < 1 ? 2 : 1) / share;
+        double p = share * quantized(a, a->probability[at + j] / share, &off);
+        off *= share;
         for (size_t d = 0; d < a->dim; d++) {
             double value = v[j * a->dim + d];
             a->context[to + d] += p * value;

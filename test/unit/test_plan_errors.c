@@ -23,6 +23,7 @@ struct kit {
     qvit_engine *engine;
     struct heap heap; /* refuses what is too large, and must be empty in the end */
     const qvit_quantizer *u8, *s8, *narrow, *narrow4, *u4, *s4, *s6, *s7, *twin_softmax, *twin_gelu;
+    const qvit_quantizer *relative;
     const qvit_quantizer *u8_columns, *s8_columns, *s8_rows, *narrow_columns, *narrow_five_rows;
     const qvit_quantizer *u8_five_columns, *u8_heads_zeros, *tiny, *huge_u8, *huge_s8;
 };
@@ -64,6 +65,8 @@ static void open_kit(void)
     kit.s4 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 4, 0, 0.1f, 0, 0);
     kit.s6 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 6, 0, 0.1f, 0, 0);
     kit.s7 = quantizer_layer(e, QVIT_SCHEME_SYMMETRIC, 7, 0, 0.1f, 0, 0);
+    kit.relative =
+        quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, QVIT_QUANTIZER_RELATIVE, 0.001f, 0.01f, 0);
     kit.twin_softmax = quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, 0, 0.001f, 0.01f, 0);
     kit.twin_gelu = quantizer_layer(e, QVIT_SCHEME_TWIN_GELU, 8, 0, 0.001f, 0.01f, 0);
     kit.u8_columns = blocks(QVIT_SCHEME_ASYMMETRIC, 0, QVIT_ANY, K);
@@ -269,6 +272,7 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.output.quantizer = NULL);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.output.quantizer = kit.u8);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_U8, kit.twin_softmax));
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_U8, kit.relative));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_S4, kit.s4));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output = port(QVIT_DTYPE_S6, kit.s6));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.output.quantizer = kit.twin_gelu); /* with a shift */
@@ -746,6 +750,9 @@ static void attention_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.probability = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.key = port(QVIT_DTYPE_S32, NULL));
+    BAD(QVIT_OK, attention.make.o.probability.quantizer = kit.relative);
+    BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_U8, kit.relative));
+    BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.output = port(QVIT_DTYPE_U8, kit.relative));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query.quantizer = kit.twin_gelu);
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_S4, kit.s4));
     BAD(QVIT_ERR_UNSUPPORTED, attention.make.o.query = port(QVIT_DTYPE_S6, kit.s6));

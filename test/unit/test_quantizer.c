@@ -645,7 +645,7 @@ static void unknown_schemes_widths_and_flags_are_refused(void)
         CHECK_EQ(created_with(QVIT_SCHEME_SYMMETRIC, widths[i], &scale_1, 1), QVIT_ERR_ARGUMENT);
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.parameters = &scale_1, o.parameter_count = 1;
-    o.flags = 2;
+    o.flags = 4;
     CHECK_EQ(created(&o), QVIT_ERR_ARGUMENT);
     o.flags = UINT32_MAX;
     CHECK_EQ(created(&o), QVIT_ERR_ARGUMENT);

@@ -85,6 +85,30 @@ static double loss_of(const qvit_result *r, const struct layer *l, const double 
     return sum;
 }
 
+/* The squared error of what the input's codes mean, each row by the inverse of its energy, as without
+ * gradients, each channel in units of its own. */
+static double input_error_of(const qvit_result *r, const qvit_tensor *x)
+{
+    qvit_tensor scale = part_of(r, QVIT_RESULT_INPUT_SCALE),
+                shift = part_of(r, QVIT_RESULT_INPUT_SHIFT);
+    qvit_tensor moved = view_dense(QVIT_DTYPE_F32, (size_t)x->rank, x->dims).t;
+    double energy[INPUTS] = {0}, error[INPUTS] = {0}, sum = 0;
+    for (size_t i = 0; i < tensor_count(x); i++) {
+        size_t c = i % INPUTS;
+        tensor_set(&moved, i, (tensor_get(x, i) - tensor_get(&shift, c)) / tensor_get(&scale, c));
+    }
+    qvit_tensor quantized = fake_of(input_of(r), &moved);
+    for (size_t i = 0; i < tensor_count(x); i++) {
+        size_t c = i % INPUTS;
+        double d = (tensor_get(&quantized, i) - tensor_get(&moved, i)) * tensor_get(&scale, c),
+               e = 0;
+        for (size_t j = 0; j < INPUTS; j++) e += pow(tensor_get(x, i - c + j), 2);
+        error[c] += d * d / e, energy[c] += tensor_get(x, i) * tensor_get(x, i);
+    }
+    for (size_t c = 0; c < INPUTS; c++) sum += error[c] / energy[c];
+    return sum;
+}
+
 static void names_tell_what_they_need(void)
 {
     static const struct {
@@ -109,6 +133,66 @@ static void names_tell_what_they_need(void)
         CHECK_EQ(qvit_recipe_needs(&o), cases[i].needs);
     }
     CHECK_EQ(qvit_recipe_needs(NULL), 0);
+}
+
+/* Clipping may only gain: each channel by itself, against its range of values seen. */
+static void clipped_channels_lose_less(void)
+{
+    const char *centred[] = {"equalize=1", "channels=centered"};
+    const char *clipped[] = {"equalize=1", "channels=centered", "clip=channels"};
+    for (int bits = 3; bits <= 6; bits++) {
+        struct layer l = layer_new();
+        double error[2] = {0, 0};
+        for (int i = 0; i < 2; i++) {
+            qvit_calibrator *c = observed(&l, NULL, NULL);
+            qvit_solve_options o = QVIT_SOLVE_OPTIONS_INIT;
+            o.settings = i ? clipped : centred, o.setting_count = i ? 3 : 2;
+            o.input_bits = bits;
+            MUST(qvit_calibrator_solve(c, &o, &why));
+            error[i] = input_error_of(result_of(c, 0), &l.x);
+        }
+        if (!(error[1] < error[0] * 1.02))
+            FAIL("%d bits: error %g clipped, %g not", bits, error[1], error[0]);
+        if (bits == 3) CHECK(error[1] < 0.9 * error[0]);
+    }
+}
+
+/* Values with a channel far larger than the others, and rows of probabilities both flat and steep: a scale for
+ * each channel and codes relative to the row's largest both lose far less at 4 bits. */
+static void attention_gains_from_channels_and_relative_probabilities(void)
+{
+    enum { HEADS = 2, QUERIES = 12, KEYS = 60, DIM = 16 };
+    qvit_tensor p = zeros(4, (size_t[]){3, HEADS, QUERIES, KEYS});
+    qvit_tensor v = normals(4, (size_t[]){3, HEADS, KEYS, DIM}, 1);
+    for (size_t row = 0; row < 3 * HEADS * QUERIES; row++) {
+        double sum = 0, e[KEYS];
+        for (size_t j = 0; j < KEYS; j++)
+            sum += e[j] = exp((row % 2 ? 1 : 12) * (double)random_between(-1, 1));
+        for (size_t j = 0; j < KEYS; j++) tensor_set(&p, row * KEYS + j, e[j] / sum);
+    }
+    for (size_t i = 0; i < tensor_count(&v); i++)
+        if (i % DIM == 5) tensor_set(&v, i, 10 * tensor_get(&v, i));
+    const char *settings[] = {"metric=mse", "probabilities=absolute", "values=head"};
+    double db[3];
+    for (int i = 0; i < 3; i++) {
+        if (i > 0) settings[2] = "values=channel";
+        if (i > 1) settings[1] = "probabilities=relative";
+        qvit_calibrator *c = calibrator_new(engine_new());
+        add_matmul(c, QVIT_INPUT_SOFTMAX, HEADS, 0);
+        qvit_observation seen = QVIT_OBSERVATION_INIT;
+        seen.input = &p, seen.second = &v;
+        MUST(qvit_calibrator_observe(c, &seen, &why));
+        qvit_solve_options o = QVIT_SOLVE_OPTIONS_INIT;
+        o.settings = settings, o.setting_count = 3, o.input_bits = 4;
+        MUST(qvit_calibrator_solve(c, &o, &why));
+        const qvit_result *r = result_of(c, 0);
+        db[i] = qvit_result_score(r, QVIT_SCORE_SQNR_DB);
+        CHECK_EQ(qvit_quantizer_flags(input_of(r)), i > 1 ? QVIT_QUANTIZER_RELATIVE : 0);
+        qvit_parameter scales;
+        MUST(qvit_quantizer_parameter(second_of(r), QVIT_PARAMETER_SCALE, &scales, &why));
+        CHECK_EQ(scales.count, i > 0 ? HEADS * DIM : HEADS);
+    }
+    if (!(db[1] > db[0] + 1 && db[2] > db[1] + 1)) FAIL("%g, %g, %g dB", db[0], db[1], db[2]);
 }
 
 static void every_recipe_solves_and_says_how_well(void)
@@ -310,6 +394,8 @@ int main(int argc, char **argv)
 {
     test_begin(argc, argv);
     RUN(names_tell_what_they_need);
+    RUN(clipped_channels_lose_less);
+    RUN(attention_gains_from_channels_and_relative_probabilities);
     RUN(every_recipe_solves_and_says_how_well);
     RUN(gradients_are_asked_for_and_used);
     RUN(corrected_biases_leave_no_mean_error);

@@ -216,7 +216,7 @@ static void softmax_of_nothing_is_zero(void)
     float scores[3] = {-INFINITY, -INFINITY, -INFINITY}, got[3] = {1, 1, 1}, e[3];
     uint8_t codes[3] = {1, 1, 1};
     qvitp_ref_softmax(3, scores, NULL, NULL, got);
-    qvitp_ref_softmax_codes(3, scores, NULL, NULL, 255, 255, e, codes);
+    qvitp_ref_softmax_codes(3, scores, NULL, NULL, 255, 255, e, codes, NULL);
     for (int j = 0; j < 3; j++) {
         CHECK_NEAR(got[j], 0, 0);
         CHECK_EQ(codes[j], 0);
@@ -239,9 +239,10 @@ static void softmax_codes_are_those_of_the_probabilities(void)
         size_t n = 1 + test_below(300);
         for (size_t j = 0; j < n; j++) scores[j] = test_normal() * 4;
         qvitp_ref_softmax(n, scores, NULL, NULL, p);
-        qvitp_ref_softmax_codes(n, scores, NULL, NULL, 255, 255, e, codes);
+        qvitp_ref_softmax_codes(n, scores, NULL, NULL, 255, 255, e, codes, NULL);
         for (size_t j = 0; j < n; j++) CHECK_NEAR(codes[j], p[j] * 255, 0.5001);
-        qvitp_ref_softmax_twin(n, scores, NULL, NULL, 1 / low, half - 1, half, e, codes);
+        qvitp_ref_softmax_twin(n, scores, NULL, NULL, 1 / low, half - 1, half, e, codes,
+                               NULL);
         for (size_t j = 0; j < n; j++) {
             if (codes[j] < 128)
                 CHECK_NEAR(codes[j], fminf(p[j] / low, 127), 0.5001);
