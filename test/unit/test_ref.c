@@ -241,8 +241,7 @@ static void softmax_codes_are_those_of_the_probabilities(void)
         qvitp_ref_softmax(n, scores, NULL, NULL, p);
         qvitp_ref_softmax_codes(n, scores, NULL, NULL, 255, 255, e, codes, NULL);
         for (size_t j = 0; j < n; j++) CHECK_NEAR(codes[j], p[j] * 255, 0.5001);
-        qvitp_ref_softmax_twin(n, scores, NULL, NULL, 1 / low, half - 1, half, e, codes,
-                               NULL);
+        qvitp_ref_softmax_twin(n, scores, NULL, NULL, 1 / low, half - 1, half, e, codes, NULL);
         for (size_t j = 0; j < n; j++) {
             if (codes[j] < 128)
                 CHECK_NEAR(codes[j], fminf(p[j] / low, 127), 0.5001);

@@ -126,10 +126,7 @@ static void check_budgets(const char *recipe)
 
 static void keeps_to_budgets(void) { check_budgets("--recipe minmax"); }
 
-static void keeps_to_budgets_in_order(void)
-{
-    check_budgets("--recipe best --set order=prefix");
-}
+static void keeps_to_budgets_in_order(void) { check_budgets("--recipe best --set order=prefix"); }
 
 /* A layer of a random model may lose a trifle less with 6 bits; by minmax none does. */
 static void large_budgets_give_eight_bits(void)
