@@ -2,7 +2,6 @@
 #include "calib/input.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "calib/clip.h"
@@ -98,18 +97,6 @@ static qvit_status set_first_rows(struct choice *g, qvit_error *error)
     return QVIT_OK;
 }
 
-/* One part of the chosen rows, dense. */
-static float *gather(struct choice *g, const struct qvitp_sample *rows, const size_t *order,
-                     size_t count, enum qvitp_part part)
-{
-    size_t width = rows->width[part];
-    float *x = qvitp_pool_alloc(g->pool, count, width * sizeof *x);
-    for (size_t i = 0; x && i < count; i++)
-        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[order[i]], part),
-               width * sizeof *x);
-    return x;
-}
-
 /* By the kept rows of the first site: the others of a tie read the same. */
 static qvit_status clip_channels(struct choice *g, qvit_error *error)
 {
@@ -122,9 +109,10 @@ static qvit_status clip_channels(struct choice *g, qvit_error *error)
     int has_gradient = count && qvitp_sample_order(rows, judged, order) == count;
     if (!count) return QVIT_OK;
     if (!has_gradient) qvitp_sample_order(rows, plain, order);
-    float *x = gather(g, rows, order, count, input), *gradient = NULL;
+    float *x = qvitp_solve_gather(g->pool, rows, order, count, input), *gradient = NULL;
     float *weight = qvitp_pool_alloc(g->pool, count, sizeof *weight);
-    if (has_gradient) gradient = gather(g, rows, order, count, QVITP_PART_GRADIENT);
+    if (has_gradient)
+        gradient = qvitp_solve_gather(g->pool, rows, order, count, QVITP_PART_GRADIENT);
     if (!x || !weight || (has_gradient && !gradient)) return qvitp_no_memory(error);
     const struct qvitp_row_sides sides = {count, g->inputs, rows->width[QVITP_PART_GRADIENT], x,
                                           gradient};

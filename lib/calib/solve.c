@@ -2,6 +2,7 @@
 #include "calib/solve.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "quant/quantizer.h"
@@ -58,6 +59,17 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
     if (recipe->range == QVITP_RANGE_ACIQ && lawful) clip(bits, stats, group, &low, &high);
     if (low < *lo) *lo = low;
     if (high > *hi) *hi = high;
+}
+
+float *qvitp_solve_gather(struct qvitp_pool *pool, const struct qvitp_sample *rows,
+                          const size_t *order, size_t count, enum qvitp_part part)
+{
+    size_t width = rows->width[part];
+    float *x = qvitp_pool_alloc(pool, count, width * sizeof *x);
+    for (size_t i = 0; x && i < count; i++)
+        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[order[i]], part),
+               width * sizeof *x);
+    return x;
 }
 
 /* One column block for each head. */

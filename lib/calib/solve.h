@@ -33,6 +33,10 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
                        const struct qvitp_site *site, enum qvitp_stream stream, size_t group,
                        size_t first, size_t channels, float *lo, float *hi);
 
+/* One part of chosen kept rows, dense, [count][width of the part]; NULL if memory runs out. */
+float *qvitp_solve_gather(struct qvitp_pool *pool, const struct qvitp_sample *rows,
+                          const size_t *order, size_t count, enum qvitp_part part);
+
 /* The layer or head-wise quantizer of a left operand; heads 0: layer. `width`: columns of a head. */
 qvit_status qvitp_solve_quantizer(const qvit_engine *engine, const struct qvitp_span *span,
                                   const struct qvitp_coder *coders, size_t heads, size_t width,

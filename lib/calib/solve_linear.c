@@ -1,6 +1,5 @@
 /* solve_linear.c - quantizers, codes and bias of linear sites that read one tensor. */
 #include <math.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "base/numerics.h"
@@ -139,13 +138,7 @@ static qvit_status choose_rows(struct group *g, struct rows *r, qvit_error *erro
 
 static float *gather(struct group *g, const struct rows *r, enum qvitp_part part)
 {
-    const struct qvitp_sample *rows = &r->site->rows;
-    size_t width = rows->width[part];
-    float *x = qvitp_pool_alloc(&g->pool, r->count, width * sizeof *x);
-    for (size_t i = 0; x && i < r->count; i++)
-        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[r->order[i]], part),
-               width * sizeof *x);
-    return x;
+    return qvitp_solve_gather(&g->pool, &r->site->rows, r->order, r->count, part);
 }
 
 /* The float weights as they are, for the target. */

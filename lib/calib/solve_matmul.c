@@ -107,17 +107,6 @@ static void set_channel_scales(const struct solving *s, struct qvitp_product *p)
 
 /* ---- the kept matrices ---- */
 
-static float *gather(struct solving *s, const struct qvitp_sample *rows, const size_t *order,
-                     size_t count, enum qvitp_part part)
-{
-    size_t width = rows->width[part];
-    float *x = qvitp_pool_alloc(&s->pool, count, width * sizeof *x);
-    for (size_t i = 0; x && i < count; i++)
-        memcpy(x + i * width, qvitp_sample_part(rows, &rows->rows[order[i]], part),
-               width * sizeof *x);
-    return x;
-}
-
 /* The rows of one matrix that have all that is needed, and the gradient, if it is needed or every one
  * has it. */
 static size_t choose_rows(const struct solving *s, const struct qvitp_sample *rows,
@@ -173,8 +162,8 @@ static qvit_status set_piece(struct solving *s, const struct qvitp_matrices *m, 
     size_t count = choose_rows(s, rows, left, order, &has_gradient);
     if (!count) return QVIT_OK;
     float *target = qvitp_pool_alloc(&s->pool, count, site->outputs * sizeof *target);
-    float *x = gather(s, rows, order, count, QVITP_PART_INPUT);
-    float *encoded = gather(s, rows, order, count, left);
+    float *x = qvitp_solve_gather(&s->pool, rows, order, count, QVITP_PART_INPUT);
+    float *encoded = qvitp_solve_gather(&s->pool, rows, order, count, left);
     const float *second = qvitp_sample_part(&m->keys, key, right);
     *piece = (struct qvitp_piece){.m = count,
                                   .left = encoded,
@@ -183,7 +172,8 @@ static qvit_status set_piece(struct solving *s, const struct qvitp_matrices *m, 
                                   .sample_end = order + rows->count,
                                   .samples = 1};
     order[rows->count] = count;
-    if (has_gradient) piece->gradient = gather(s, rows, order, count, QVITP_PART_GRADIENT);
+    if (has_gradient)
+        piece->gradient = qvitp_solve_gather(&s->pool, rows, order, count, QVITP_PART_GRADIENT);
     if (!target || !x || !encoded || !piece->right || (has_gradient && !piece->gradient))
         return qvitp_no_memory(error);
     if (s->relative) QVITP_TRY(set_relative(s, piece, encoded, error));
