@@ -27,6 +27,7 @@
  *     t = (float)acc * scale[j] + bias[j]                                  plain operand
  *     t = ((float)lo * scale[j] + (float)hi * scale2[j]) + bias[j]         twin operand
  *     t = acc + bias[j]                                                    float32 operands
+ *     t = ((u_0 + u_1) + u_2 + ...) + bias[j]                              K-blocks, see below
  *     if gelu:       t = GELU(t)                                           (numerics.h)
  *     if residual:   t = t + residual[i][j]           (codes: ((float)code - zero) * scale)
  *     if mul:        t = t * mul[j] + add[j], with mul_neg[j] for mul[j] where t < 0 (if mul_neg)
@@ -50,7 +51,17 @@ struct qvitp_epilogue {
     float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
     float residual_scale, residual_zero; /* residual codes                                           */
     int32_t out, residual, gelu;
+    size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
+    const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise to the tile's k */
+    size_t k_stride;      /* elements between the vectors of a block and those of the next           */
 };
+
+/*
+ * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
+ * its own, which start at init[h * k_stride + j] (twins: 0), and u_h = (float)acc_h * scale[h * k_stride
+ * + j], of twins (float)lo_h * scale[..] + (float)hi_h * scale2[..]. The u are added in rising h, from
+ * u_0 on. Only kernels of the slots gemm_u8s8_k and gemm_t8s8_k take them, and never to S32.
+ */
 
 /*
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
@@ -245,6 +256,9 @@ struct qvitp_kernels {
     const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand; same a_form, nr, kstep as gemm_u8s8  */
     const struct qvitp_gemm_kernel *gemm_f32;
     qvitp_stage_fn *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
+    const struct qvitp_gemm_kernel *gemm_u8s8_k; /* the same three for products in K-blocks           */
+    const struct qvitp_gemm_kernel *gemm_t8s8_k;
+    qvitp_stage_fn *stage_k;
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_rescale *rescale;

@@ -8,7 +8,7 @@
 
 #include "fail.h"
 
-enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 34 };
+enum { MAX_COUNT = 1000000000, MAX_BATCH = 4096, MAX_THREADS = 1024, MAX_OPTIONS = 37 };
 
 /* What the command line says in its own words: lists that still have to be taken apart. */
 struct raw_options {
@@ -42,6 +42,12 @@ static size_t make_table(option table[MAX_OPTIONS], eval_options *o, struct raw_
          .text = &raw->widths},
         {"--set", "KEY=VALUE", "change one choice of the recipes; may be repeated",
          .list = &o->settings},
+        {"--granularity", "G", "of weights: layer, channel, sublayer:RxC or k:L, see below",
+         .text = &o->granularity.granularity},
+        {"--act-chunks", "N", "scales of each linear input", .number = &o->granularity.chunks,
+         .least = 1, .most = 65536},
+        {"--reorder", "HOW", "order channels for these blocks: none, sort, cluster or search",
+         .text = &o->granularity.reorder},
         {"--budget-bytes", "B", "choose widths of weights, see below; B may be w6",
          .text = &raw->budget_bytes},
         {"--budget-ms", "T", "choose plain or twin inputs, see below", .text = &raw->budget_ms},
@@ -138,7 +144,22 @@ qvit_status eval_options_parse(eval_options *out, int argc, char **argv, qvit_er
     size_t count = make_table(table, out, &raw);
     TRY(options_parse(table, count, argc, argv, error));
     TRY(split_lists(out, &raw, error));
+    TRY(granularity_options_add(&out->granularity, &out->settings, error));
     return check_together(out, &raw, error);
+}
+
+static void help_granularity(FILE *stream)
+{
+    fputs(
+        "\nGranularity of weights: one scale for a layer, one for each output channel, one for "
+        "each "
+        "of\n"
+        "R x C blocks of outputs and inputs, or one for every L inputs of each output. Reordering "
+        "puts\n"
+        "inputs that suit each other into one block; layer norms, fc1 and attention then write "
+        "them\n"
+        "in that order.\n",
+        stream);
 }
 
 static void help_budgets(FILE *stream)
@@ -172,5 +193,6 @@ void eval_options_help(FILE *stream)
     fputs("\nRecipes:", stream);
     for (size_t i = 0; qvit_recipe_name(i); i++) fprintf(stream, " %s", qvit_recipe_name(i));
     fputs(". Settings: see qvit_solve_options in qvit.h.\n", stream);
+    help_granularity(stream);
     help_budgets(stream);
 }

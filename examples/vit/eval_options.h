@@ -4,6 +4,7 @@
 #ifndef VIT_EVAL_OPTIONS_H
 #define VIT_EVAL_OPTIONS_H
 
+#include "granularity_options.h"
 #include "mixed.h"
 #include "model.h"
 #include "options.h"
@@ -37,7 +38,8 @@ typedef struct eval_options {
     eval_width widths[EVAL_MAX_WIDTHS];
     size_t width_count;
     text_list settings;
-    mixed_options mixed; /* budgets */
+    granularity_options granularity; /* already among the settings */
+    mixed_options mixed;             /* budgets */
 } eval_options;
 
 /* Reads the arguments behind "eval". Errors: ARGUMENT. */

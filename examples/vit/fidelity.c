@@ -14,6 +14,7 @@ struct measuring {
     network_pass plain, quantized;
     const calibration_results *results;
     float *decoded;    /* of the largest input of a batch */
+    uint8_t *ordered;  /* its codes, where they stand in an order of their own */
     struct sums *sums; /* of each site */
     qvit_error *error;
 };
@@ -27,17 +28,33 @@ static void add(struct sums *s, double target, double value)
     s->product += value * target;
 }
 
+/* Codes in the order of their channels, which quantizers know; a byte each. */
+static qvit_tensor by_channel(struct measuring *m, const qvit_tensor *codes, const int32_t *order)
+{
+    const size_t rows = codes->dims[0], cols = codes->dims[1];
+    for (size_t row = 0; row < rows; row++) {
+        const uint8_t *from = (const uint8_t *)codes->data + (ptrdiff_t)row * codes->strides[0];
+        for (size_t place = 0; place < cols; place++)
+            m->ordered[row * cols + (size_t)order[place]] = from[place];
+    }
+    qvit_tensor channels;
+    qvit_tensor_init(&channels, m->ordered, codes->dtype, 2, codes->dims);
+    return channels;
+}
+
 /* Both are matrices of the same sizes, the floats' rows `ld` apart. */
 static qvit_status compare(struct measuring *m, size_t site, const qvit_tensor *codes,
                            const float *floats, size_t ld)
 {
     const qvit_result *result = m->results->site[site];
     const size_t rows = codes->dims[0], cols = codes->dims[1];
-    qvit_tensor decoded, scale, shift;
+    qvit_tensor decoded, scale, shift, order, channels = *codes;
     qvit_tensor_init(&decoded, m->decoded, QVIT_DTYPE_F32, 2, codes->dims);
+    TRY(qvit_result_tensor(result, QVIT_RESULT_INPUT_ORDER, &order, m->error));
+    if (order.data) channels = by_channel(m, codes, order.data);
     TRY(qvit_result_tensor(result, QVIT_RESULT_INPUT_SCALE, &scale, m->error));
     TRY(qvit_result_tensor(result, QVIT_RESULT_INPUT_SHIFT, &shift, m->error));
-    TRY(qvit_quantizer_decode(qvit_result_quantizer(result, QVIT_RESULT_INPUT), codes, &decoded,
+    TRY(qvit_quantizer_decode(qvit_result_quantizer(result, QVIT_RESULT_INPUT), &channels, &decoded,
                               m->error));
     for (size_t row = 0; row < rows; row++) {
         for (size_t col = 0; col < cols; col++) {
@@ -134,14 +151,17 @@ qvit_status fidelity_measure(const network *plain, const network *quantized,
     struct measuring m = {
         {plain, 0, NULL, error}, {quantized, 0, NULL, error}, .results = results, .error = error};
     m.decoded = calloc(plain->batch * model->tokens * widest, sizeof *m.decoded);
+    m.ordered = calloc(plain->batch * model->tokens * widest, 1);
     m.sums = calloc(results->count, sizeof *m.sums);
     float *logits = calloc(plain->batch * model->classes, sizeof *logits);
-    qvit_status status =
-        m.decoded && m.sums && logits ? compare_all(&m, images, count, logits) : fail_memory(error);
+    qvit_status status = m.decoded && m.ordered && m.sums && logits
+                             ? compare_all(&m, images, count, logits)
+                             : fail_memory(error);
     for (size_t i = 0; status == QVIT_OK && i < results->count; i++)
         out[i] = fidelity_of(&m.sums[i]);
     free(logits);
     free(m.sums);
+    free(m.ordered);
     free(m.decoded);
     return status;
 }

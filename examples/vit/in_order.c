@@ -237,6 +237,7 @@ static qvit_status solve_attention(struct in_order *o, size_t block)
     TRY(each_part(o, block, show_proj));
     TRY(solve(o, proj, 1));
     TRY(fetch(o, products[1]));
+    TRY(make(o, block, STEP_QKV, false)); /* its values stand in the order that proj asks for */
     TRY(make(o, block, STEP_ATTENTION, false));
     return make(o, block, STEP_PROJ, false);
 }

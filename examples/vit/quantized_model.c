@@ -93,6 +93,35 @@ static qvit_status join_qkv(const struct builder *b, size_t block, qvit_quantize
     return status;
 }
 
+/* ---- orders ---- */
+
+/* The order of columns under a key; absent, as an option wants it. */
+static qvit_status read_order(const struct builder *b, const qvit_result *result,
+                              qvit_result_key key, qvit_tensor *out)
+{
+    return qvit_result_tensor(result, key, out, b->error);
+}
+
+/* The order of the qkv layer's outputs: values stand as the context's channels are wanted, so that
+ * attention has nothing to move. data NULL, and *memory too, where they are not moved. */
+static qvit_status join_order(const struct builder *b, size_t block, int32_t **memory,
+                              qvit_tensor *out)
+{
+    const size_t width = b->model->width, all = PARTS * width;
+    qvit_tensor context;
+    *memory = NULL;
+    *out = (qvit_tensor){0};
+    TRY(read_order(b, block_result(b, block, SITE_PV), QVIT_RESULT_OUTPUT_ORDER, &context));
+    if (!context.data) return QVIT_OK;
+    int32_t *order = *memory = calloc(all, sizeof *order);
+    if (!order) return fail_memory(b->error);
+    for (size_t i = 0; i < all; i++) order[i] = (int32_t)i;
+    for (size_t i = 0; i < width; i++)
+        order[PART_V * width + i] = (int32_t)(PART_V * width) + ((const int32_t *)context.data)[i];
+    qvit_tensor_init(out, order, QVIT_DTYPE_S32, 1, &all);
+    return QVIT_OK;
+}
+
 /* ---- plans ---- */
 
 /* The scale and shift for each channel that `result` asks of a producer; data NULL if absent. */
@@ -107,7 +136,8 @@ static qvit_status read_pair(const struct builder *b, const qvit_result *result,
 static qvit_status create_norm(const struct builder *b, const vit_norm *norm,
                                const qvit_result *consumer, network_step *out)
 {
-    qvit_tensor scale, shift;
+    qvit_tensor scale, shift, order;
+    TRY(read_order(b, consumer, QVIT_RESULT_INPUT_ORDER, &order));
     TRY(read_pair(b, consumer, QVIT_RESULT_INPUT_SCALE, QVIT_RESULT_INPUT_SHIFT, &scale, &shift));
     qvit_layer_norm_options options = QVIT_LAYER_NORM_OPTIONS_INIT;
     options.gamma = &norm->gamma;
@@ -116,17 +146,22 @@ static qvit_status create_norm(const struct builder *b, const vit_norm *norm,
     options.output = input_of(consumer);
     options.output_scale = optional(&scale);
     options.output_shift = optional(&shift);
+    options.output_order = optional(&order);
     out->output = options.output.dtype;
     return qvit_layer_norm_create(b->engine, &options, &out->plan, b->error);
 }
 
 /* A layer with the codes and the bias that its site found; residual: it adds to the stream. An output
- * of floats is as it is, without what a consumer of its codes would ask for. */
+ * of floats is as it is, without what a consumer of its codes would ask for. order: of the outputs, data
+ * NULL for that of the result. */
 static qvit_status create_linear(const struct builder *b, const qvit_result *result,
                                  qvit_activation activation, bool residual, qvit_port output,
-                                 network_step *out)
+                                 const qvit_tensor *order, network_step *out)
 {
-    qvit_tensor codes, bias, scale = {0}, shift = {0};
+    qvit_tensor codes, bias, input_order, output_order = {0}, scale = {0}, shift = {0};
+    TRY(read_order(b, result, QVIT_RESULT_INPUT_ORDER, &input_order));
+    if (output.quantizer) TRY(read_order(b, result, QVIT_RESULT_OUTPUT_ORDER, &output_order));
+    if (order && order->data) output_order = *order;
     TRY(qvit_result_tensor(result, QVIT_RESULT_WEIGHT_CODES, &codes, b->error));
     TRY(qvit_result_tensor(result, QVIT_RESULT_BIAS, &bias, b->error));
     if (output.quantizer)
@@ -143,6 +178,8 @@ static qvit_status create_linear(const struct builder *b, const qvit_result *res
     options.output = output;
     options.output_scale = optional(&scale);
     options.output_shift = optional(&shift);
+    options.input_order = optional(&input_order);
+    options.output_order = optional(&output_order);
     out->output = output.dtype;
     return qvit_linear_create(b->engine, &options, &out->plan, b->error);
 }
@@ -150,9 +187,14 @@ static qvit_status create_linear(const struct builder *b, const qvit_result *res
 static qvit_status create_qkv(const struct builder *b, size_t block, network_step *out)
 {
     qvit_quantizer *joined;
+    qvit_tensor order;
+    int32_t *memory;
     TRY(join_qkv(b, block, &joined));
-    qvit_status status = create_linear(b, block_result(b, block, SITE_QKV), QVIT_ACTIVATION_NONE,
-                                       false, codes_of(joined), out);
+    qvit_status status = join_order(b, block, &memory, &order);
+    if (status == QVIT_OK)
+        status = create_linear(b, block_result(b, block, SITE_QKV), QVIT_ACTIVATION_NONE, false,
+                               codes_of(joined), &order, out);
+    free(memory);
     qvit_quantizer_destroy(joined);
     return status;
 }
@@ -161,7 +203,8 @@ static qvit_status create_attention(const struct builder *b, size_t block, qvit_
                                     network_step *out)
 {
     const qvit_result *qk = block_result(b, block, SITE_QK), *pv = block_result(b, block, SITE_PV);
-    qvit_tensor scale = {0}, shift = {0};
+    qvit_tensor scale = {0}, shift = {0}, order;
+    TRY(read_order(b, pv, QVIT_RESULT_OUTPUT_ORDER, &order));
     if (output.quantizer)
         TRY(read_pair(b, pv, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
     qvit_attention_options options = QVIT_ATTENTION_OPTIONS_INIT;
@@ -174,6 +217,7 @@ static qvit_status create_attention(const struct builder *b, size_t block, qvit_
     options.head_dim = b->model->head_dim;
     options.output_scale = optional(&scale);
     options.output_shift = optional(&shift);
+    options.output_order = optional(&order);
     out->output = options.output.dtype;
     return qvit_attention_create(b->engine, &options, &out->plan, b->error);
 }
@@ -192,17 +236,18 @@ static qvit_status create_step(const struct builder *b, size_t block, size_t ste
     case STEP_NORM1:
         return create_norm(b, &weights->norm1, qkv, out);
     case STEP_QKV:
-        return floats ? create_linear(b, qkv, none, false, f32, out) : create_qkv(b, block, out);
+        return floats ? create_linear(b, qkv, none, false, f32, NULL, out)
+                      : create_qkv(b, block, out);
     case STEP_ATTENTION:
         return create_attention(b, block, floats ? f32 : input_of(proj), out);
     case STEP_PROJ:
-        return create_linear(b, proj, none, true, f32, out);
+        return create_linear(b, proj, none, true, f32, NULL, out);
     case STEP_NORM2:
         return create_norm(b, &weights->norm2, fc1, out);
     case STEP_FC1:
-        return create_linear(b, fc1, gelu, false, floats ? f32 : input_of(fc2), out);
+        return create_linear(b, fc1, gelu, false, floats ? f32 : input_of(fc2), NULL, out);
     default:
-        return create_linear(b, fc2, none, true, f32, out);
+        return create_linear(b, fc2, none, true, f32, NULL, out);
     }
 }
 
@@ -211,7 +256,8 @@ static qvit_status create_embedding(const struct builder *b, network *net)
     const qvit_result *patch_embed = b->results->site[SITE_PATCH_EMBED];
     net->patches = input_of(patch_embed).dtype;
     /* the patch embedding's residual is the positions */
-    return create_linear(b, patch_embed, QVIT_ACTIVATION_NONE, true, f32, network_patch_embed(net));
+    return create_linear(b, patch_embed, QVIT_ACTIVATION_NONE, true, f32, NULL,
+                         network_patch_embed(net));
 }
 
 static qvit_status create_steps(const struct builder *b, network *net)
@@ -223,7 +269,7 @@ static qvit_status create_steps(const struct builder *b, network *net)
         for (size_t step = 0; step < STEPS_PER_BLOCK; step++)
             TRY(create_step(b, i, step, false, &network_block(net, i)[step]));
     TRY(create_norm(b, &model->norm, head, network_norm(net)));
-    return create_linear(b, head, QVIT_ACTIVATION_NONE, false, f32, network_head(net));
+    return create_linear(b, head, QVIT_ACTIVATION_NONE, false, f32, NULL, network_head(net));
 }
 
 qvit_status quantized_model_create(const vit_model *model, const qvit_engine *engine,

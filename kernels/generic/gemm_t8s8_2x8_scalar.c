@@ -4,33 +4,57 @@
  * Tile 2 x 8 with the panels of gemm_u8s8_4x8_scalar: two planes fill the 8 registers. Magnitudes
  * are bytes, so the saturation argument is that kernel's.
  */
+#include <string.h>
+
 #include "scalar_epilogue.h"
 #include "scalar_kernels.h"
 
 enum { MR = 2, NR = 8 };
 
+/* acc = the products of k in [first, end): of each row the low plane's, then the high one's. */
+static void multiply(const uint8_t *const a[2 * MR], const int8_t *b, size_t first, size_t end,
+                     int32_t acc[][NR])
+{
+    int32_t c[2 * MR][NR] = {{0}};
+    for (size_t k = first; k < end; k++)
+        for (size_t i = 0; i < 2 * MR; i++)
+            for (size_t j = 0; j < NR; j++) c[i][j] += (int16_t)(a[i][k] * b[k * NR + j]);
+    memcpy(acc, c, sizeof c);
+}
+
+/* Adds the scaled sums of a K-block to those of the blocks before it. */
+static void add_scaled(const float *scale, const float *scale2, size_t block, int32_t acc[][NR],
+                       float t[][NR])
+{
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float u = (float)acc[2 * i][j] * scale[j] + (float)acc[2 * i + 1][j] * scale2[j];
+            t[i][j] = block ? t[i][j] + u : u;
+        }
+}
+
 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    const int8_t *b = tile->b;
     const uint8_t *a[2 * MR]; /* low and high plane of each row; rows beyond m repeat the last */
-    int32_t acc[2 * MR][NR] = {{0}};
+    int32_t acc[2 * MR][NR];
+    float t[MR][NR];
     for (size_t i = 0; i < MR; i++) {
         ptrdiff_t row = (ptrdiff_t)(i < tile->m ? i : tile->m - 1);
         a[2 * i] = (const uint8_t *)tile->a + row * tile->lda;
         a[2 * i + 1] = (const uint8_t *)tile->a2 + row * tile->lda;
     }
-    for (size_t k = 0; k < tile->k; k++, b += NR)
-        for (size_t i = 0; i < 2 * MR; i++)
-            for (size_t j = 0; j < NR; j++) acc[i][j] += (int16_t)(a[i][k] * b[j]);
+    for (size_t block = 0, k = 0; block < qvitp_scalar_blocks(e); block++) {
+        size_t column = tile->column + block * e->k_stride;
+        size_t end = qvitp_scalar_block_end(block, tile, e);
+        multiply(a, tile->b, k, end, acc);
+        k = end;
+        add_scaled(e->scale + column, e->scale2 + column, block, acc, t);
+    }
 
-    const float *scale = e->scale + tile->column, *scale2 = e->scale2 + tile->column;
     const float *bias = e->bias + tile->column;
     for (size_t i = 0; i < tile->m; i++) {
-        const int32_t *lo = acc[2 * i], *hi = acc[2 * i + 1];
-        float t[NR];
-        for (size_t j = 0; j < NR; j++)
-            t[j] = ((float)lo[j] * scale[j] + (float)hi[j] * scale2[j]) + bias[j];
-        qvitp_scalar_finish(t, i, tile, e);
+        for (size_t j = 0; j < NR; j++) t[i][j] = t[i][j] + bias[j];
+        qvitp_scalar_finish(t[i], i, tile, e);
     }
 }
 

@@ -12,30 +12,60 @@
 
 enum { MR = 4, NR = 8 };
 
+/* acc = init + the products of k in [first, end). */
+static void multiply(const uint8_t *const a[MR], const int8_t *b, const int32_t *init, size_t first,
+                     size_t end, int32_t acc[][NR])
+{
+    int32_t c[MR][NR] = {{0}};
+    for (size_t k = first; k < end; k++)
+        for (size_t i = 0; i < MR; i++)
+            for (size_t j = 0; j < NR; j++) c[i][j] += (int16_t)(a[i][k] * b[k * NR + j]);
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < NR; j++) acc[i][j] = init[j] + c[i][j];
+}
+
+/* Adds the scaled sums of a K-block to those of the blocks before it. */
+static void add_scaled(const float *scale, size_t block, int32_t acc[][NR], float t[][NR])
+{
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float u = (float)acc[i][j] * scale[j];
+            t[i][j] = block ? t[i][j] + u : u;
+        }
+}
+
+static void store_s32(int32_t acc[][NR], const struct qvitp_tile *tile)
+{
+    int32_t *out = tile->out;
+    for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
+        for (size_t j = 0; j < tile->n; j++) out[j] = acc[i][j];
+}
+
 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    const int8_t *b = tile->b;
     const uint8_t *a[MR]; /* rows beyond m are the last one again, and are not stored */
     int32_t acc[MR][NR];
+    float t[MR][NR];
     for (size_t i = 0; i < MR; i++) {
         size_t row = i < tile->m ? i : tile->m - 1;
         a[i] = (const uint8_t *)tile->a + (ptrdiff_t)row * tile->lda;
-        for (size_t j = 0; j < NR; j++) acc[i][j] = e->init[tile->column + j];
     }
-    for (size_t k = 0; k < tile->k; k++, b += NR)
-        for (size_t i = 0; i < MR; i++)
-            for (size_t j = 0; j < NR; j++) acc[i][j] += (int16_t)(a[i][k] * b[j]);
-
-    for (size_t i = 0; i < tile->m; i++) {
+    for (size_t block = 0, k = 0; block < qvitp_scalar_blocks(e); block++) {
+        size_t column = tile->column + block * e->k_stride;
+        size_t end = qvitp_scalar_block_end(block, tile, e);
+        multiply(a, tile->b, e->init + column, k, end, acc);
+        k = end;
         if (e->out == QVITP_OUT_S32) {
-            int32_t *out = (int32_t *)tile->out + (ptrdiff_t)i * tile->ldo;
-            for (size_t j = 0; j < tile->n; j++) out[j] = acc[i][j];
-            continue;
+            store_s32(acc, tile);
+            return;
         }
-        float t[NR];
-        const float *scale = e->scale + tile->column, *bias = e->bias + tile->column;
-        for (size_t j = 0; j < NR; j++) t[j] = (float)acc[i][j] * scale[j] + bias[j];
-        qvitp_scalar_finish(t, i, tile, e);
+        add_scaled(e->scale + column, block, acc, t);
+    }
+
+    const float *bias = e->bias + tile->column;
+    for (size_t i = 0; i < tile->m; i++) {
+        for (size_t j = 0; j < NR; j++) t[i][j] = t[i][j] + bias[j];
+        qvitp_scalar_finish(t[i], i, tile, e);
     }
 }
 

@@ -1,8 +1,8 @@
 /*
  * avx2_epilogue.h - what follows the accumulators of every AVX2 product (kernels.h).
  *
- * A product leaves its tile of accumulators on the stack and hands on vectors of 8 columns; what
- * lies beyond n is computed and then not stored.
+ * A product leaves its tile of scaled sums on the stack and hands on vectors of 8 columns; what lies
+ * beyond n is computed and then not stored.
  */
 #ifndef QVITP_AVX2_EPILOGUE_H
 #define QVITP_AVX2_EPILOGUE_H
@@ -11,6 +11,13 @@
 #include "avx2_simd.h"
 
 #if QVITP_X86
+
+/* Adds u, of one K-block, to the sum of those before it. */
+QVITP_INLINE256 void qvitp_256_add_block(size_t block, float *sum, __m256 u)
+{
+    if (block) u = _mm256_add_ps(_mm256_load_ps(sum), u);
+    _mm256_store_ps(sum, u);
+}
 
 /* Residual of row i, columns j to j + 8 of the tile. */
 QVITP_INLINE256 __m256 qvitp_256_residual(size_t i, size_t j, const struct qvitp_tile *tile,

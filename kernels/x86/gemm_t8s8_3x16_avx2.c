@@ -1,60 +1,87 @@
 /*
  * gemm_t8s8_3x16_avx2 - twin codes, as two planes of 16-bit magnitudes, times 8-bit weights.
  *
- * Registers: 3 x 2 accumulators for each plane, 2 of the panel, 1 broadcast, 1 product: 16 of 16.
- * The panel is that of gemm_u8s8_6x16_avx2: two planes are, to the inner loop, twice the rows.
- * Saturation: none, as there.
+ * Registers, panel and why nothing saturates: avx2_product.h. Its rows are the low and the high
+ * plane of row 0, of row 1, ...
  */
 #include "avx2_epilogue.h"
 #include "avx2_kernels.h"
+#include "avx2_product.h"
 
 #if QVITP_X86
 
-enum { MR = 3, NR = 16, KSTEP = 2 };
+enum { MR = 3, NR = QVITP_256_NR };
 
-typedef void rows_fn(const struct qvitp_tile *tile, int32_t lo[][NR], int32_t hi[][NR]);
+typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
 
-/* m is a constant wherever this is called. */
-QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m, int32_t lo[][NR],
-                              int32_t hi[][NR])
+/* c = the products of k in [first, end), of each row those of the low plane, then of the high. m is a
+ * constant wherever this and the following are called. */
+QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m, size_t first, size_t end,
+                              __m256i c[][2])
 {
-    const char *a = tile->a, *a2 = tile->a2;
-    const __m128i *b = tile->b;
-    ptrdiff_t lda = tile->lda;
-    const size_t step = KSTEP * sizeof(int16_t);
-    __m256i c[MR][4]; /* low, low, high, high */
+    ptrdiff_t to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
+    __m256i zero = _mm256_setzero_si256();
+    QVITP_OPAQUE_VECTOR(zero);
     QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = _mm256_setzero_si256();
-    for (size_t k = 0; k < tile->k; k += KSTEP, a += step, a2 += step, b += 2) {
-        __m256i b0 = _mm256_cvtepi8_epi16(b[0]), b1 = _mm256_cvtepi8_epi16(b[1]);
-        const char *next = a, *next2 = a2;
-        QVITP_UNROLL
-        for (size_t i = 0; i < m; i++, next += lda, next2 += lda) {
-            QVITP_OPAQUE(next);
-            QVITP_OPAQUE(next2);
-            __m256i row = qvitp_256_broadcast2(next);
-            c[i][0] = _mm256_add_epi32(c[i][0], _mm256_madd_epi16(row, b0));
-            c[i][1] = _mm256_add_epi32(c[i][1], _mm256_madd_epi16(row, b1));
-            row = qvitp_256_broadcast2(next2);
-            c[i][2] = _mm256_add_epi32(c[i][2], _mm256_madd_epi16(row, b0));
-            c[i][3] = _mm256_add_epi32(c[i][3], _mm256_madd_epi16(row, b1));
-        }
-    }
+    for (size_t i = 0; i < 2 * m; i++) c[i][0] = c[i][1] = zero;
+    qvitp_256_multiply(tile, 2 * m, to_high, tile->lda - to_high, first, end, c);
+}
+
+/* lo * scale + hi * scale2 in three roundings. */
+QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const float *scale2)
+{
+    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(lo), _mm256_load_ps(scale));
+    return _mm256_add_ps(t, _mm256_mul_ps(_mm256_cvtepi32_ps(hi), _mm256_load_ps(scale2)));
+}
+
+/* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
+ * it. */
+QVITP_INLINE256 void scale(size_t m, const struct qvitp_epilogue *e, size_t column, size_t block,
+                           __m256i c[][2], float t[][NR])
+{
+    const float *low = e->scale + column, *high = e->scale2 + column;
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        _mm256_store_si256((__m256i *)lo[i], c[i][0]);
-        _mm256_store_si256((__m256i *)lo[i] + 1, c[i][1]);
-        _mm256_store_si256((__m256i *)hi[i], c[i][2]);
-        _mm256_store_si256((__m256i *)hi[i] + 1, c[i][3]);
+        __m256i *lo = c[2 * i], *hi = c[2 * i + 1];
+        qvitp_256_add_block(block, t[i], scaled(lo[0], hi[0], low, high));
+        qvitp_256_add_block(block, t[i] + 8, scaled(lo[1], hi[1], low + 8, high + 8));
+    }
+}
+
+/* The tile's sums to t, scaled. */
+QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
+                         float t[][NR])
+{
+    __m256i c[2 * MR][2];
+    multiply(tile, m, 0, tile->k, c);
+    scale(m, e, tile->column, 0, c, t);
+}
+
+/* The same in K-blocks. */
+QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
+                                const struct qvitp_epilogue *e, float t[][NR])
+{
+    size_t column = tile->column, first = 0;
+    for (size_t block = 0; block < e->k_blocks; block++, column += e->k_stride) {
+        __m256i c[2 * MR][2];
+        size_t end = e->k_ends[block];
+        multiply(tile, m, first, end, c);
+        scale(m, e, column, block, c, t);
+        first = end;
     }
 }
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS(m)                                                                                    \
-    QVITP_TARGET_AVX2 static void rows_##m(const struct qvitp_tile *tile, int32_t lo[][NR],        \
-                                           int32_t hi[][NR])                                       \
+    QVITP_TARGET_AVX2 static void rows_##m(const struct qvitp_tile *tile,                          \
+                                           const struct qvitp_epilogue *e, float t[][NR])          \
     {                                                                                              \
-        multiply(tile, m, lo, hi);                                                                 \
+        sum(tile, m, e, t);                                                                        \
+    }                                                                                              \
+    QVITP_TARGET_AVX2 static void blocks_##m(const struct qvitp_tile *tile,                        \
+                                             const struct qvitp_epilogue *e, float t[][NR])        \
+    {                                                                                              \
+        sum_blocks(tile, m, e, t);                                                                 \
     }                                                                                              \
     struct qvitp_tile
 ROWS(1);
@@ -63,20 +90,14 @@ ROWS(3);
 
 QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    static rows_fn *const rows[MR + 1] = {NULL, rows_1, rows_2, rows_3};
-    int32_t lo[MR][NR] __attribute__((aligned(32))), hi[MR][NR] __attribute__((aligned(32)));
-    rows[tile->m](tile, lo, hi);
+    static rows_fn *const rows[][2] = {{rows_1, blocks_1}, {rows_2, blocks_2}, {rows_3, blocks_3}};
+    float t[MR][NR] __attribute__((aligned(32)));
+    rows[tile->m - 1][e->k_blocks > 1](tile, e, t);
 
     for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 scale = _mm256_load_ps(e->scale + tile->column + j);
-        __m256 scale2 = _mm256_load_ps(e->scale2 + tile->column + j);
         __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++) {
-            __m256 t = _mm256_cvtepi32_ps(_mm256_load_si256((const __m256i *)(lo[i] + j)));
-            __m256 u = _mm256_cvtepi32_ps(_mm256_load_si256((const __m256i *)(hi[i] + j)));
-            t = _mm256_add_ps(_mm256_mul_ps(t, scale), _mm256_mul_ps(u, scale2));
-            qvitp_256_finish(_mm256_add_ps(t, bias), i, j, tile, e);
-        }
+        for (size_t i = 0; i < tile->m; i++)
+            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(t[i] + j), bias), i, j, tile, e);
     }
 }
 
@@ -85,7 +106,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_t8s8_3x16_avx2 = {
     .run = run,
     .mr = MR,
     .nr = NR,
-    .kstep = KSTEP,
+    .kstep = QVITP_256_KSTEP,
     .a_form = QVITP_A_S16,
     .macs_per_cycle = 16,
 };

@@ -1,62 +1,87 @@
 /*
  * gemm_u8s8_6x16_avx2 - plain codes, widened to 16 bits, times 8-bit weights.
  *
- * Registers: 6 x 2 accumulators, 2 of the panel, 1 broadcast, 1 product: 16 of 16. A step is 2
- * values of k:
- *
- *     panel   | column 0: k k+1 | column 1: k k+1 | ... | column 15 |      32 bytes, vpmovsxbw
- *     row i   a[k], a[k+1] as one 32-bit broadcast
- *
- * Saturation: vpmaddubsw would add two products of 8-bit values in 16 bits, where 2 * 255 * 127
- * does not fit. vpmaddwd adds two products of 16-bit values in 32 bits and is exact; that is why A
- * is staged as 16-bit integers.
+ * Registers, panel and why nothing saturates: avx2_product.h.
  */
 #include "avx2_epilogue.h"
 #include "avx2_kernels.h"
+#include "avx2_product.h"
 
 #if QVITP_X86
 
-enum { MR = 6, NR = 16, KSTEP = 2 };
+enum { MR = 6, NR = QVITP_256_NR };
 
-typedef void rows_fn(const struct qvitp_tile *tile, const int32_t *init, int32_t acc[][NR]);
+typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
 
-/* m is a constant wherever this is called. */
-QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m, const int32_t *init,
-                              int32_t acc[][NR])
+/* c = init + the products of k in [first, end), a K-block whose vectors begin at `column`. m is a
+ * constant wherever this and the following are called. */
+QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m,
+                              const struct qvitp_epilogue *e, size_t column, size_t first,
+                              size_t end, __m256i c[][2])
 {
-    const char *a = tile->a;
-    const __m128i *b = tile->b;
-    ptrdiff_t lda = tile->lda;
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        c[i][0] = _mm256_load_si256((const __m256i *)(e->init + column));
+        c[i][1] = _mm256_load_si256((const __m256i *)(e->init + column) + 1);
+    }
+    qvitp_256_multiply(tile, m, tile->lda, tile->lda, first, end, c);
+}
+
+/* Adds the scaled sums of a K-block to those of the blocks before it. */
+QVITP_INLINE256 void scale(size_t m, const struct qvitp_epilogue *e, size_t column, size_t block,
+                           __m256i c[][2], float t[][NR])
+{
+    __m256 scale0 = _mm256_load_ps(e->scale + column);
+    __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        qvitp_256_add_block(block, t[i], _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][0]), scale0));
+        qvitp_256_add_block(block, t[i] + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][1]), scale1));
+    }
+}
+
+/* The tile's sums to t, scaled; for S32 output as they are. */
+QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
+                         float t[][NR])
+{
     __m256i c[MR][2];
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        c[i][0] = _mm256_load_si256((const __m256i *)init);
-        c[i][1] = _mm256_load_si256((const __m256i *)init + 1);
-    }
-    for (size_t k = 0; k < tile->k; k += KSTEP, a += KSTEP * sizeof(int16_t), b += 2) {
-        __m256i b0 = _mm256_cvtepi8_epi16(b[0]), b1 = _mm256_cvtepi8_epi16(b[1]);
-        const char *next = a;
-        QVITP_UNROLL
-        for (size_t i = 0; i < m; i++, next += lda) {
-            QVITP_OPAQUE(next);
-            __m256i row = qvitp_256_broadcast2(next);
-            c[i][0] = _mm256_add_epi32(c[i][0], _mm256_madd_epi16(row, b0));
-            c[i][1] = _mm256_add_epi32(c[i][1], _mm256_madd_epi16(row, b1));
-        }
+    multiply(tile, m, e, tile->column, 0, tile->k, c);
+    if (e->out != QVITP_OUT_S32) {
+        scale(m, e, tile->column, 0, c, t);
+        return;
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        _mm256_store_si256((__m256i *)acc[i], c[i][0]);
-        _mm256_store_si256((__m256i *)acc[i] + 1, c[i][1]);
+        _mm256_store_si256((__m256i *)t[i], c[i][0]);
+        _mm256_store_si256((__m256i *)t[i] + 1, c[i][1]);
+    }
+}
+
+/* The same in K-blocks. */
+QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
+                                const struct qvitp_epilogue *e, float t[][NR])
+{
+    size_t column = tile->column, first = 0;
+    for (size_t block = 0; block < e->k_blocks; block++, column += e->k_stride) {
+        __m256i c[MR][2];
+        size_t end = e->k_ends[block];
+        multiply(tile, m, e, column, first, end, c);
+        scale(m, e, column, block, c, t);
+        first = end;
     }
 }
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS(m)                                                                                    \
-    QVITP_TARGET_AVX2 static void rows_##m(const struct qvitp_tile *tile, const int32_t *init,     \
-                                           int32_t acc[][NR])                                      \
+    QVITP_TARGET_AVX2 static void rows_##m(const struct qvitp_tile *tile,                          \
+                                           const struct qvitp_epilogue *e, float t[][NR])          \
     {                                                                                              \
-        multiply(tile, m, init, acc);                                                              \
+        sum(tile, m, e, t);                                                                        \
+    }                                                                                              \
+    QVITP_TARGET_AVX2 static void blocks_##m(const struct qvitp_tile *tile,                        \
+                                             const struct qvitp_epilogue *e, float t[][NR])        \
+    {                                                                                              \
+        sum_blocks(tile, m, e, t);                                                                 \
     }                                                                                              \
     struct qvitp_tile
 ROWS(1);
@@ -68,23 +93,21 @@ ROWS(6);
 
 QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    static rows_fn *const rows[MR + 1] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
-    int32_t acc[MR][NR] __attribute__((aligned(32)));
-    rows[tile->m](tile, e->init + tile->column, acc);
+    static rows_fn *const rows[][2] = {{rows_1, blocks_1}, {rows_2, blocks_2}, {rows_3, blocks_3},
+                                       {rows_4, blocks_4}, {rows_5, blocks_5}, {rows_6, blocks_6}};
+    float t[MR][NR] __attribute__((aligned(32)));
+    rows[tile->m - 1][e->k_blocks > 1](tile, e, t);
 
     if (e->out == QVITP_OUT_S32) {
         int32_t *out = tile->out;
         for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
-            memcpy(out, acc[i], tile->n * sizeof *out);
+            memcpy(out, t[i], tile->n * sizeof *out);
         return;
     }
     for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 scale = _mm256_load_ps(e->scale + tile->column + j);
         __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++) {
-            __m256 t = _mm256_cvtepi32_ps(_mm256_load_si256((const __m256i *)(acc[i] + j)));
-            qvitp_256_finish(qvitp_256_step(t, scale, bias), i, j, tile, e);
-        }
+        for (size_t i = 0; i < tile->m; i++)
+            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(t[i] + j), bias), i, j, tile, e);
     }
 }
 
@@ -93,7 +116,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_u8s8_6x16_avx2 = {
     .run = run,
     .mr = MR,
     .nr = NR,
-    .kstep = KSTEP,
+    .kstep = QVITP_256_KSTEP,
     .a_form = QVITP_A_S16,
     .macs_per_cycle = 32,
 };

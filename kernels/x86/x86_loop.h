@@ -1,4 +1,4 @@
-/* x86_loop.h - two things that compilers must be told about the inner loops of products. */
+/* x86_loop.h - three things that compilers must be told about the inner loops of products. */
 #ifndef QVITP_X86_LOOP_H
 #define QVITP_X86_LOOP_H
 
@@ -12,5 +12,9 @@
 /* Hides how a pointer was computed: gcc 12 would keep one register per row, and spill most of
  * them. */
 #define QVITP_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* Hides what a vector holds: where accumulators start at a constant, gcc 12 would keep each of them
+ * twice. */
+#define QVITP_OPAQUE_VECTOR(vector) __asm__("" : "+x"(vector))
 
 #endif

@@ -116,6 +116,7 @@ qvit_status qvit_calibrator_add_site(qvit_calibrator *c, const qvit_site_options
              site->name, o.name ? ")" : "");
     site->index = site->group = c->count;
     site->producer = site->consumer = SIZE_MAX;
+    site->input_heads = 1;
     site->type = o.type;
     site->kind = o.input_kind;
     site->heads = o.heads ? o.heads : 1;
@@ -172,6 +173,7 @@ static qvit_status tie_producer(qvit_calibrator *c, const size_t *sites, size_t 
                           to->inputs);
     from->consumer = to->index;
     to->producer = from->index;
+    if (from->type == QVIT_SITE_MATMUL) to->input_heads = from->heads;
     return QVIT_OK;
 }
 
@@ -346,6 +348,8 @@ static qvit_status add_output(const qvit_calibrator *c, const struct qvitp_site 
     result->output_channels = n;
     result->output_scale = qvitp_engine_copy(c->engine, consumer->result->input_scale, n, one, &ok);
     result->output_shift = qvitp_engine_copy(c->engine, consumer->result->input_shift, n, one, &ok);
+    result->output_order = qvitp_engine_copy(c->engine, consumer->result->input_order, n,
+                                             sizeof *result->output_order, &ok);
     return ok ? QVIT_OK : qvitp_no_memory(error);
 }
 

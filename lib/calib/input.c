@@ -146,6 +146,25 @@ static qvit_status set_channels(struct choice *g, qvit_scheme scheme, qvit_error
     return qvitp_channels_choose(c, &recipe, g->pool, error);
 }
 
+/* The range of each channel, as the producer writes it. */
+static qvit_status set_ranges(struct choice *g, qvit_error *error)
+{
+    const struct qvitp_channels *c = &g->out->channels;
+    float *lo = qvitp_pool_alloc(g->pool, g->inputs, 2 * sizeof *lo), *hi = lo + g->inputs;
+    if (!lo) return qvitp_no_memory(error);
+    for (size_t i = 0; i < g->inputs; i++) {
+        if (!c->count) {
+            channel_range(g, i, &lo[i], &hi[i]);
+            continue;
+        }
+        lo[i] = qvitp_channel_apply(c, i, c->lo[i]);
+        hi[i] = qvitp_channel_apply(c, i, c->hi[i]);
+    }
+    g->out->lo = lo;
+    g->out->hi = hi;
+    return QVIT_OK;
+}
+
 static void set_span(struct choice *g)
 {
     const struct qvitp_recipe *recipe = &g->solving->recipe;
@@ -194,6 +213,7 @@ qvit_status qvitp_input_choose(const struct qvitp_solving *solving, struct qvitp
     QVITP_TRY(set_first_rows(g, error));
     if (has_channels(g)) QVITP_TRY(set_channels(g, g->out->span.scheme, error));
     set_span(g);
+    if (qvitp_recipe_cuts(recipe)) QVITP_TRY(set_ranges(g, error));
     if (!isfinite(g->out->span.lo) || !isfinite(g->out->span.hi))
         return qvitp_fail(error, QVIT_ERR_VALUE, "the range of the scaled input is not finite");
     return QVIT_OK;

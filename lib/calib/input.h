@@ -12,6 +12,7 @@ struct qvitp_input {
     struct qvitp_channels channels; /* count 0: the producer can do nothing to them */
     struct qvitp_span span;
     struct qvitp_coder coder; /* of the whole span: where a search starts */
+    float *lo, *hi;           /* [inputs] of each channel as it is encoded; NULL: nothing is cut */
 };
 
 /* What of the kept rows is encoded. */

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "calib/order.h"
 
 /* What a recipe does not say: the grid of Base PTQ, and no search to use it. */
 #define DEFAULTS                                                                                   \
@@ -63,6 +64,20 @@ static const struct qvitp_recipe recipes[] = {
     {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 1, .equalize_gelu = 0.75,
      .channel_floor = 0.5, .gelu_floor = 0.7, .margin = 1, .headroom = 0.3, .center = 1, .gptq = 1,
      .correct = 1, .passes = 2, .ridge = 1, .in_order = 1},
+    {.name = "ptq-sl",
+     .metric = &qvitp_metric_hessian,
+     .percentile = 99.99,
+     .low = 0.4,
+     .high = 1.2,
+     .candidates = 16,
+     .refine = 6,
+     .rounds = 2,
+     .damping = 0.01,
+     .row_floor = 0.1,
+     .twin_softmax = 1,
+     .row_blocks = 4,
+     .column_blocks = 4,
+     .reorder = QVITP_ORDER_CLUSTER},
 };
 enum { RECIPES = sizeof recipes / sizeof recipes[0] };
 
@@ -160,7 +175,7 @@ static int parse_number(const char *text, double *out)
     return digits && !*text;
 }
 
-enum kind { REAL, WHOLE, CHOICE, TWINS, METRIC };
+enum kind { REAL, WHOLE, CHOICE, TWINS, METRIC, REORDER };
 
 /* Every setting: where it goes and what it may be. CHOICE: `yes` sets the field to 1, `no` to 0. */
 static const struct setting {
@@ -201,6 +216,11 @@ static const struct setting {
     {"gelu-floor", REAL, offsetof(struct qvitp_recipe, gelu_floor), 0, 1, NULL, NULL},
     {"headroom", REAL, offsetof(struct qvitp_recipe, headroom), 0, 4, NULL, NULL},
     {"margin", REAL, offsetof(struct qvitp_recipe, margin), 0, 4, NULL, NULL},
+    {"row-blocks", WHOLE, offsetof(struct qvitp_recipe, row_blocks), 0, 65536, NULL, NULL},
+    {"column-blocks", WHOLE, offsetof(struct qvitp_recipe, column_blocks), 1, 65536, NULL, NULL},
+    {"block-length", WHOLE, offsetof(struct qvitp_recipe, block_length), 0, 65536, NULL, NULL},
+    {"chunks", WHOLE, offsetof(struct qvitp_recipe, chunks), 1, 65536, NULL, NULL},
+    {"reorder", REORDER, 0, 0, 0, NULL, NULL},
     {"equalize", REAL, offsetof(struct qvitp_recipe, equalize), 0, 1, NULL, NULL},
 };
 
@@ -243,6 +263,21 @@ static qvit_status set_metric(const char *value, struct qvitp_recipe *r, qvit_er
                       value);
 }
 
+static qvit_status set_reorder(const char *value, struct qvitp_recipe *r, qvit_error *error)
+{
+    static const char *const names[] = {[QVITP_ORDER_NONE] = "none",
+                                        [QVITP_ORDER_SORT] = "sort",
+                                        [QVITP_ORDER_CLUSTER] = "cluster",
+                                        [QVITP_ORDER_SEARCH] = "search"};
+    for (int32_t i = QVITP_ORDER_NONE; i <= QVITP_ORDER_SEARCH; i++) {
+        if (strcmp(names[i], value) != 0) continue;
+        r->reorder = i;
+        return QVIT_OK;
+    }
+    return qvitp_fail(error, QVIT_ERR_ARGUMENT,
+                      "setting reorder=%s: expected none, sort, cluster or search", value);
+}
+
 static qvit_status set_choice(const struct setting *s, const char *value, void *field,
                               qvit_error *error)
 {
@@ -264,6 +299,7 @@ static qvit_status apply(const char *text, struct qvitp_recipe *r, qvit_error *e
         if (strlen(s->key) != length || strncmp(s->key, text, length) != 0) continue;
         if (s->kind == TWINS) return set_twins(equals + 1, r, error);
         if (s->kind == METRIC) return set_metric(equals + 1, r, error);
+        if (s->kind == REORDER) return set_reorder(equals + 1, r, error);
         if (s->kind == CHOICE) return set_choice(s, equals + 1, (char *)r + s->offset, error);
         return set_number(s, equals + 1, (char *)r + s->offset, error);
     }

@@ -31,12 +31,21 @@ struct qvitp_recipe {
     double ridge, damping, row_floor;
     int32_t in_order; /* the host is asked to solve behind the quantized prefix */
     int32_t nuclear;  /* the loss of a result is weighed by the output's nuclear norm */
+    /* Granularity (cut.h): row blocks of weights, 0: a scale for each row; column blocks, or their length
+     * if it is not 0; chunks of inputs; how channels are ordered for them, QVITP_ORDER_*. */
+    int32_t row_blocks, column_blocks, block_length, chunks, reorder;
     int32_t weight_bits, input_bits;
 };
 
 /* The metric of a site: scores of attention may have one of their own. */
 const struct qvitp_metric *qvitp_recipe_metric(const struct qvitp_recipe *recipe,
                                                qvit_site_type type, qvit_input_kind kind);
+
+/* Whether it cuts inputs into blocks. */
+static inline int qvitp_recipe_cuts(const struct qvitp_recipe *r)
+{
+    return r->column_blocks > 1 || r->block_length > 0 || r->chunks > 1;
+}
 
 /* Whether it looks at kept rows, and not at statistics alone. */
 int qvitp_recipe_needs_rows(const struct qvitp_recipe *recipe);

@@ -13,8 +13,8 @@ void qvit_result_destroy(qvit_result *r)
     if (!r) return;
     qvit_quantizer_destroy(r->input);
     qvit_quantizer_destroy(r->second);
-    void *arrays[] = {r->codes,       r->bias,         r->input_scale,
-                      r->input_shift, r->output_scale, r->output_shift};
+    void *arrays[] = {r->codes,        r->bias,         r->input_scale, r->input_shift,
+                      r->output_scale, r->output_shift, r->input_order, r->output_order};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         qvitp_engine_free(r->engine, arrays[i]);
     qvitp_engine_free(r->engine, r);
@@ -40,6 +40,10 @@ qvit_result *qvitp_result_clone(const qvit_result *r)
     copy->input_shift = qvitp_engine_copy(r->engine, r->input_shift, r->inputs, one, &ok);
     copy->output_scale = qvitp_engine_copy(r->engine, r->output_scale, channels, one, &ok);
     copy->output_shift = qvitp_engine_copy(r->engine, r->output_shift, channels, one, &ok);
+    copy->input_order =
+        qvitp_engine_copy(r->engine, r->input_order, r->inputs, sizeof(int32_t), &ok);
+    copy->output_order =
+        qvitp_engine_copy(r->engine, r->output_order, channels, sizeof(int32_t), &ok);
     if (ok && copy->input && copy->second) return copy;
     qvit_result_destroy(copy);
     return NULL;
@@ -78,8 +82,11 @@ qvit_status qvit_result_tensor(const qvit_result *r, qvit_result_key key, qvit_t
         qvit_tensor_init(out, r->output_shift, QVIT_DTYPE_F32, 1, &r->output_channels);
         break;
     case QVIT_RESULT_INPUT_ORDER:
+        qvit_tensor_init(out, r->input_order, QVIT_DTYPE_S32, 1, &codes[1]);
+        break;
     case QVIT_RESULT_OUTPUT_ORDER:
-        break; /* no recipe of this version reorders */
+        qvit_tensor_init(out, r->output_order, QVIT_DTYPE_S32, 1, &r->output_channels);
+        break;
     default:
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "%d is no key of a tensor", (int)key);
     }

@@ -13,7 +13,8 @@ struct qvit_result {
     qvit_dtype code_dtype;
     void *codes; /* [outputs][inputs] of code_dtype */
     float *bias, *input_scale, *input_shift, *output_scale, *output_shift;
-    size_t output_channels; /* values in output_scale and output_shift */
+    int32_t *input_order, *output_order;
+    size_t output_channels; /* values in the vectors of the output */
     struct qvitp_score score;
     /* What it was solved with, for reports. */
     struct qvitp_recipe recipe;

@@ -19,12 +19,6 @@ enum { BLOCK = 64, ROWS = 48, DESCENT_ROWS = 32 };
 
 static size_t pieces(size_t count, size_t size) { return count / size + (count % size != 0); }
 
-/* The one place that knows which weights share a scale. */
-static float scale_of(const struct qvitp_rounding *r, size_t row)
-{
-    return r->scale[row * r->scale_stride];
-}
-
 static void code_range(const struct qvitp_rounding *r, float *lo, float *hi)
 {
     qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, r->bits, qvitp_right_flags(r->bits), lo, hi);
@@ -188,8 +182,8 @@ static void round_row(const struct gptq *g, size_t row, size_t first, size_t cou
                       float *e, float *sums)
 {
     int8_t *codes = g->codes + row * g->job->k;
-    float scale = scale_of(g->job, row);
     for (size_t j = count; j-- > 0;) {
+        float scale = qvitp_rounding_scale(g->job, row, g->order[first + j]);
         float code = nearest_code((w[j] + sums[j]) / scale, g->lo, g->hi);
         codes[g->order[first + j]] = (int8_t)code;
         e[j] = w[j] - scale * code;
@@ -310,13 +304,15 @@ static void subtract(size_t n, double factor, const double *restrict from, doubl
 }
 
 /* One sweep over a row; whether it changed anything. */
-static int sweep(const struct descent *d, double scale, double *e, double *g, int8_t *codes)
+static int sweep(const struct descent *d, size_t row, double *e, double *g)
 {
     /* Gains of less than this part of step^2 H_jj could be the rounding of g. */
     const double least = 1e-9;
     size_t k = d->job->k;
+    int8_t *codes = d->codes + row * k;
     int changed = 0;
     for (size_t j = 0; j < k; j++) {
+        double scale = (double)qvitp_rounding_scale(d->job, row, j);
         double x = g[j] / scale * d->inverse[j];
         if (!(fabs(x) > 0.5)) continue;
         double lowest = (double)d->lo - codes[j], highest = (double)d->hi - codes[j];
@@ -337,9 +333,9 @@ static void descend_rows(void *argument, size_t index, size_t worker)
     size_t m = qvitp_min(DESCENT_ROWS, d->job->n - row);
     double *e = d->scratch + worker * d->per_worker, *g = e + DESCENT_ROWS * k;
     for (size_t i = 0; i < m; i++) {
-        double scale = (double)scale_of(d->job, row + i);
         for (size_t j = 0; j < k; j++) {
             size_t at = (row + i) * k + j;
+            double scale = (double)qvitp_rounding_scale(d->job, row + i, j);
             e[i * k + j] = (double)d->job->weight[at] - scale * d->codes[at];
             g[i * k + j] = 0;
         }
@@ -347,10 +343,10 @@ static void descend_rows(void *argument, size_t index, size_t worker)
     struct qvitp_update product = {m, k, k, e, d->job->gram, g, k, k, k, 1};
     qvitp_update_run(&product, g + DESCENT_ROWS * k);
     for (size_t i = 0; i < m; i++) {
-        double scale = (double)scale_of(d->job, row + i), sum = 0;
+        double sum = 0;
         double *ei = e + i * k, *gi = g + i * k;
         for (int32_t pass = 0; pass < d->job->passes; pass++)
-            if (!sweep(d, scale, ei, gi, d->codes + (row + i) * k)) break;
+            if (!sweep(d, row + i, ei, gi)) break;
         for (size_t j = 0; j < k; j++) sum += ei[j] * gi[j];
         if (d->loss) d->loss[row + i] = sum;
     }
@@ -385,9 +381,10 @@ void qvitp_round_bias(const struct qvitp_rounding *rounding, const int8_t *codes
     for (size_t row = 0; row < rounding->n; row++) {
         double sum = 0;
         for (size_t j = 0; mean_input && j < rounding->k; j++)
-            sum += (double)codes[row * rounding->k + j] * (double)mean_input[j];
+            sum += (double)qvitp_rounding_scale(rounding, row, j) *
+                   (double)codes[row * rounding->k + j] * (double)mean_input[j];
         double target = mean_target ? (double)mean_target[row] : 0;
-        bias[row] = (float)(target - (double)scale_of(rounding, row) * sum);
+        bias[row] = (float)(target - sum);
     }
 }
 

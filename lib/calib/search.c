@@ -5,7 +5,6 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "op/encode.h"
 #include "op/heads.h"
 #include "op/product.h"
 #include "plan/plan.h"
@@ -39,8 +38,8 @@ static void add_block(const struct scored *s, size_t first, size_t rows)
         s->metric->columns(&o, s->sums);
         return;
     }
-    o.n = n / s->blocks;
     for (size_t i = 0; i < s->blocks; i++) {
+        o.n = qvitp_share(n, s->blocks, i + 1) - qvitp_share(n, s->blocks, i);
         s->metric->rows(&o, s->sums + i * QVITP_METRIC_SUMS);
         o.out += o.n, o.target += o.n;
         if (o.gradient) o.gradient += o.n;
@@ -211,7 +210,7 @@ static void try_left(void *argument, size_t candidate, size_t worker)
         if (p->group != w->group) continue;
         for (size_t j = 0; j < p->pieces; j++) {
             const struct qvitp_piece *piece = &p->piece[j];
-            qvitp_encode_run(search->engine, &coder, piece->m * p->k, piece->left, s.codes);
+            qvitp_left_encode(search->engine, p, &coder, piece->m, piece->left, s.codes);
             struct qvitp_trial trial = {search->engine, p,           piece,   &coder, s.codes,
                                         piece->panels,  piece->sums, p->scale};
             double sums[QVITP_METRIC_SUMS] = {0};
@@ -227,8 +226,8 @@ static void encode_left(const struct qvitp_search *s, size_t group)
     for (size_t i = 0; i < s->products; i++) {
         const struct qvitp_product *p = &s->product[i];
         for (size_t j = 0; p->group == group && j < p->pieces; j++)
-            qvitp_encode_run(s->engine, &s->coder[group], p->piece[j].m * p->k, p->piece[j].left,
-                             p->piece[j].codes);
+            qvitp_left_encode(s->engine, p, &s->coder[group], p->piece[j].m, p->piece[j].left,
+                              p->piece[j].codes);
     }
 }
 
@@ -258,7 +257,7 @@ static qvit_status search_step(struct qvitp_search *s, struct sweep *w, size_t s
 {
     size_t group = step - s->products;
     int right = step < s->products;
-    if (!right && s->span[group].fixed) return QVIT_OK;
+    if (right ? s->product[step].fixed : s->span[group].fixed) return QVIT_OK;
     for (enum pass pass = WHOLE; pass <= NEAR; pass++) {
         int cuts = !right && has_cuts(&s->span[group]);
         int wanted =

@@ -8,8 +8,6 @@
 #include "base/numerics.h"
 #include "calib/nuclear.h"
 #include "calib/weights.h"
-#include "op/encode.h"
-#include "plan/pack.h"
 
 /* A piece with memory of its own for its encoded form, and the product of its codes. */
 struct work {
@@ -23,15 +21,14 @@ static qvit_status begin(struct work *w, const qvit_engine *engine, const struct
                          const struct qvitp_coder *coder, const struct qvitp_piece *piece,
                          qvit_error *error)
 {
-    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
     w->piece = *piece;
     w->piece.codes = qvitp_pool_alloc(&w->pool, piece->m, p->k);
-    w->piece.panels = qvitp_pool_alloc(&w->pool, qvitp_packed_bytes(kernel, p->n, p->k), 1);
-    w->piece.sums = qvitp_pool_alloc(&w->pool, qvitp_vector_columns(kernel, p->n), sizeof(int32_t));
+    w->piece.panels = qvitp_pool_alloc(&w->pool, qvitp_panel_bytes(engine, p), 1);
+    w->piece.sums = qvitp_pool_alloc(&w->pool, qvitp_sum_count(engine, p), sizeof(int32_t));
     w->out = qvitp_pool_alloc(&w->pool, piece->m, p->n * sizeof *w->out);
     if (!w->piece.codes || !w->piece.panels || !w->piece.sums || !w->out)
         return qvitp_no_memory(error);
-    qvitp_encode_run(engine, coder, piece->m * p->k, piece->left, w->piece.codes);
+    qvitp_left_encode(engine, p, coder, piece->m, piece->left, w->piece.codes);
     w->trial = (struct qvitp_trial){
         engine, p, &w->piece, coder, w->piece.codes, w->piece.panels, w->piece.sums, p->scale};
     return QVIT_OK;

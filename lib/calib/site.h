@@ -46,6 +46,7 @@ struct qvitp_site {
     /* Ties: sites with one `group` read the same tensor; a producer writes this site's input. */
     size_t group;
     size_t producer, consumer; /* SIZE_MAX: none */
+    size_t input_heads;        /* runs of channels that the producer keeps together; 1: all */
 
     struct qvitp_stats stats[QVITP_STREAMS];
     uint32_t seen;                   /* mask of the streams that were observed */

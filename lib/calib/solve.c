@@ -73,54 +73,74 @@ float *qvitp_solve_gather(struct qvitp_pool *pool, const struct qvitp_sample *ro
 }
 
 /* One column block for each head. */
-static qvit_status head_granularity(const qvit_engine *engine, size_t heads, size_t width,
-                                    size_t *bounds, qvit_granularity **out, qvit_error *error)
+static qvit_status head_granularity(struct qvitp_pool *pool, size_t heads, size_t width,
+                                    qvit_granularity **out, qvit_error *error)
 {
+    size_t *bounds = qvitp_pool_alloc(pool, heads + 1, sizeof *bounds);
+    if (!bounds) return qvitp_no_memory(error);
     for (size_t h = 0; h <= heads; h++) bounds[h] = h * width;
     qvit_granularity_options o = QVIT_GRANULARITY_OPTIONS_INIT;
     o.cols = heads * width;
     o.col_blocks = heads;
     o.col_bounds = bounds;
-    return qvit_granularity_create(engine, &o, out, error);
+    return qvit_granularity_create(pool->engine, &o, out, error);
 }
 
-static qvit_status heads_quantizer(const struct qvitp_span *span, const struct qvitp_coder *coders,
-                                   size_t heads, size_t width, struct qvitp_pool *pool,
-                                   qvit_quantizer **out, qvit_error *error)
+static qvit_status blocks_quantizer(struct qvitp_pool *pool, const struct qvitp_span *span,
+                                    const struct qvitp_coder *coders, const qvit_granularity *g,
+                                    qvit_quantizer **out, qvit_error *error)
 {
-    float *scale = qvitp_pool_alloc(pool, heads, sizeof *scale);
-    int32_t *zero = qvitp_pool_alloc(pool, heads, sizeof *zero);
-    size_t *bounds = qvitp_pool_alloc(pool, heads + 1, sizeof *bounds);
-    if (!scale || !zero || !bounds) return qvitp_no_memory(error);
-    for (size_t h = 0; h < heads; h++) {
-        scale[h] = coders[h].scale;
-        zero[h] = (int32_t)coders[h].zero;
+    const size_t blocks = qvit_granularity_blocks(g);
+    float *scale = qvitp_pool_alloc(pool, blocks, 2 * sizeof *scale), *scale2 = scale + blocks;
+    int32_t *zero = qvitp_pool_alloc(pool, blocks, sizeof *zero);
+    if (!scale || !zero) return qvitp_no_memory(error);
+    for (size_t b = 0; b < blocks; b++) {
+        scale[b] = coders[b].scale;
+        scale2[b] = coders[b].scale2;
+        zero[b] = (int32_t)coders[b].zero;
     }
-    qvit_granularity *granularity;
-    QVITP_TRY(head_granularity(pool->engine, heads, width, bounds, &granularity, error));
-    const qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, heads, scale},
-                                          {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, heads, zero}};
+    qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks, scale}};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = span->scheme;
     o.bits = span->bits;
     o.flags = span->flags;
-    o.granularity = granularity;
+    o.granularity = g;
     o.parameters = parameters;
-    o.parameter_count = span->scheme == QVIT_SCHEME_ASYMMETRIC ? 2 : 1;
-    qvit_status status = qvit_quantizer_create(pool->engine, &o, out, error);
-    qvit_granularity_destroy(granularity);
-    return status;
+    o.parameter_count = 2;
+    if (span->scheme == QVIT_SCHEME_SYMMETRIC)
+        o.parameter_count = 1;
+    else if (span->scheme == QVIT_SCHEME_ASYMMETRIC)
+        parameters[1] = (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, blocks, zero};
+    else
+        parameters[1] = (qvit_parameter){QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, blocks, scale2};
+    return qvit_quantizer_create(pool->engine, &o, out, error);
 }
 
 qvit_status qvitp_solve_quantizer(const qvit_engine *engine, const struct qvitp_span *span,
-                                  const struct qvitp_coder *coders, size_t heads, size_t width,
-                                  qvit_quantizer **out, qvit_error *error)
+                                  const struct qvitp_coder *coders,
+                                  const qvit_granularity *granularity, qvit_quantizer **out,
+                                  qvit_error *error)
 {
-    if (!heads)
+    if (!granularity)
         return qvitp_quantizer_layer(engine, span->scheme, span->bits, span->flags, coders->scale,
                                      coders->scale2, (int32_t)coders->zero, out, error);
     struct qvitp_pool pool = {engine, NULL};
-    qvit_status status = heads_quantizer(span, coders, heads, width, &pool, out, error);
+    qvit_status status = blocks_quantizer(&pool, span, coders, granularity, out, error);
+    qvitp_pool_free(&pool);
+    return status;
+}
+
+qvit_status qvitp_solve_heads(const qvit_engine *engine, const struct qvitp_span *span,
+                              const struct qvitp_coder *coders, size_t heads, size_t width,
+                              qvit_quantizer **out, qvit_error *error)
+{
+    struct qvitp_pool pool = {engine, NULL};
+    qvit_granularity *granularity = NULL;
+    qvit_status status =
+        heads ? head_granularity(&pool, heads, width, &granularity, error) : QVIT_OK;
+    if (status == QVIT_OK)
+        status = qvitp_solve_quantizer(engine, span, coders, granularity, out, error);
+    qvit_granularity_destroy(granularity);
     qvitp_pool_free(&pool);
     return status;
 }

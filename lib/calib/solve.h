@@ -37,9 +37,14 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
 float *qvitp_solve_gather(struct qvitp_pool *pool, const struct qvitp_sample *rows,
                           const size_t *order, size_t count, enum qvitp_part part);
 
-/* The layer or head-wise quantizer of a left operand; heads 0: layer. `width`: columns of a head. */
+/* The quantizer of a left operand: one coder for each block of the granularity; NULL: layer. Or, of
+ * matmuls, for each of `heads` blocks of `width` columns; heads 0: layer. */
 qvit_status qvitp_solve_quantizer(const qvit_engine *engine, const struct qvitp_span *span,
-                                  const struct qvitp_coder *coders, size_t heads, size_t width,
-                                  qvit_quantizer **out, qvit_error *error);
+                                  const struct qvitp_coder *coders,
+                                  const qvit_granularity *granularity, qvit_quantizer **out,
+                                  qvit_error *error);
+qvit_status qvitp_solve_heads(const qvit_engine *engine, const struct qvitp_span *span,
+                              const struct qvitp_coder *coders, size_t heads, size_t width,
+                              qvit_quantizer **out, qvit_error *error);
 
 #endif

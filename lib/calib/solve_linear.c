@@ -1,17 +1,19 @@
 /* solve_linear.c - quantizers, codes and bias of linear sites that read one tensor. */
-#include <math.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/numerics.h"
-#include "calib/input.h"
+#include "base/shares.h"
+#include "calib/cut.h"
 #include "calib/result.h"
 #include "calib/search.h"
 #include "calib/settle.h"
 #include "calib/solve.h"
+#include "calib/sublayer.h"
 #include "quant/quantizer.h"
 #include "tensor.h"
 
-/* One site while it is solved. */
+/* One site while it is solved. Of inputs all arrays are in the order of places (cut.h). */
 struct part {
     struct qvitp_site *site;
     float *weight; /* [outputs][inputs], times the channels' scales */
@@ -30,6 +32,7 @@ struct group {
     size_t count, inputs;
     struct part *part;
     struct qvitp_input input;
+    struct qvitp_cut cut;
 };
 
 /* ---- the weights ---- */
@@ -62,36 +65,61 @@ static qvit_status read_weight(struct group *g, struct part *p, qvit_error *erro
         return qvitp_no_memory(error);
     for (size_t row = 0; row < s->outputs; row++) {
         ptrdiff_t at = qvitp_tensor_row(&s->weight, row);
-        for (size_t c = 0; c < s->inputs; c++) {
+        for (size_t i = 0; i < s->inputs; i++) {
+            size_t c = qvitp_cut_channel(&g->cut, i);
             float scale = channels->scale ? channels->scale[c] : 1;
-            p->weight[row * s->inputs + c] = qvitp_get_float(&s->weight, at, c) * scale;
+            p->weight[row * s->inputs + i] = qvitp_get_float(&s->weight, at, c) * scale;
         }
     }
     set_bias(g, p);
     return QVIT_OK;
 }
 
-/* One scale a row, or one for each of the parts that the outputs are made of. */
+/* Shares of the rows that have a scale: each row, the parts that the outputs are made of, or as many as
+ * the recipe says. */
+static size_t count_scales(const struct qvitp_recipe *recipe, const struct qvitp_site *s)
+{
+    size_t blocks = (size_t)recipe->row_blocks;
+    if (blocks) return blocks < s->outputs ? blocks : s->outputs;
+    return recipe->layer_weights ? s->output_parts : s->outputs;
+}
+
+/* The scale that a block of weights starts from: rows [first, end) of inputs [at, to). */
+static float first_scale(const struct qvitp_recipe *recipe, const struct part *p, size_t first,
+                         size_t end, size_t at, size_t to, float *block)
+{
+    size_t count = 0;
+    for (size_t row = first; row < end; row++)
+        for (size_t i = at; i < to; i++) block[count++] = p->weight[row * p->site->inputs + i];
+    return qvitp_weight_scale(recipe, count, block);
+}
+
 static qvit_status set_product(struct group *g, struct part *p, qvit_error *error)
 {
     const struct qvitp_recipe *recipe = &g->solving->recipe;
     const struct qvitp_site *s = p->site;
-    struct qvitp_product *product = &p->product;
-    size_t scales = recipe->layer_weights ? s->output_parts : s->outputs;
-    size_t block = s->outputs / scales * s->inputs;
-    float *base = qvitp_pool_alloc(&g->pool, scales, 2 * sizeof *base);
-    if (!base) return qvitp_no_memory(error);
-    *product = (struct qvitp_product){.n = s->outputs,
-                                      .k = s->inputs,
-                                      .bits = recipe->weight_bits,
-                                      .scales = scales,
-                                      .base = base,
-                                      .scale = base + scales,
-                                      .pieces = 1,
-                                      .piece = &p->piece};
-    for (size_t i = 0; i < scales; i++)
-        product->scale[i] = product->base[i] =
-            qvitp_weight_scale(recipe, block, p->weight + i * block);
+    const struct qvitp_k_blocks *blocks = g->cut.blocks.count > 1 ? &g->cut.blocks : NULL;
+    const size_t scales = count_scales(recipe, s), all = g->cut.blocks.count * scales;
+    float *base = qvitp_pool_alloc(&g->pool, all, 2 * sizeof *base);
+    float *block = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *block);
+    if (!base || !block) return qvitp_no_memory(error);
+    p->product = (struct qvitp_product){.n = s->outputs,
+                                        .k = s->inputs,
+                                        .bits = recipe->weight_bits,
+                                        .scales = scales,
+                                        .base = base,
+                                        .scale = base + all,
+                                        .pieces = 1,
+                                        .piece = &p->piece,
+                                        .blocks = blocks,
+                                        .coder_of = g->cut.chunks > 1 ? g->cut.chunk_of : NULL};
+    for (size_t i = 0; i < all; i++) {
+        size_t h = i / scales, share = i % scales;
+        base[all + i] = base[i] =
+            first_scale(recipe, p, qvitp_share(s->outputs, scales, share),
+                        qvitp_share(s->outputs, scales, share + 1), blocks ? blocks->starts[h] : 0,
+                        blocks ? blocks->starts[h + 1] : s->inputs, block);
+    }
     return QVIT_OK;
 }
 
@@ -145,7 +173,7 @@ static float *gather(struct group *g, const struct rows *r, enum qvitp_part part
 static float *plain_weight(struct group *g, const struct part *p)
 {
     const struct qvitp_site *s = p->site;
-    if (!g->input.channels.scale) return p->weight;
+    if (!g->input.channels.scale && !g->cut.order) return p->weight;
     float *w = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *w);
     for (size_t row = 0; w && row < s->outputs; row++)
         for (size_t c = 0; c < s->inputs; c++)
@@ -177,6 +205,17 @@ static qvit_status set_target(struct group *g, struct part *p, const struct rows
     return QVIT_OK;
 }
 
+/* Turns a row of channels into what is encoded: as the producer writes it, in the order of places. */
+static void encode_ready(const struct group *g, float *x, float *row)
+{
+    memcpy(row, x, g->inputs * sizeof *row);
+    for (size_t i = 0; i < g->inputs; i++) {
+        size_t c = qvitp_cut_channel(&g->cut, i);
+        x[i] =
+            g->input.channels.count ? qvitp_channel_apply(&g->input.channels, c, row[c]) : row[c];
+    }
+}
+
 static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
 {
     struct rows r = {.site = p->site};
@@ -184,11 +223,9 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
     QVITP_TRY(choose_rows(g, &r, error));
     if (!r.count) return QVIT_OK;
     float *left = gather(g, &r, r.input), *target = NULL;
-    if (!left) return qvitp_no_memory(error);
-    for (size_t i = 0; i < r.count; i++)
-        for (size_t c = 0; g->input.channels.count && c < g->inputs; c++)
-            left[i * g->inputs + c] =
-                qvitp_channel_apply(&g->input.channels, c, left[i * g->inputs + c]);
+    float *row = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *row);
+    if (!left || !row) return qvitp_no_memory(error);
+    for (size_t i = 0; i < r.count; i++) encode_ready(g, left + i * g->inputs, row);
     QVITP_TRY(set_target(g, p, &r, &target, error));
     size_t *ends = qvitp_pool_alloc(&g->pool, r.count, sizeof *ends);
     p->piece.m = r.count;
@@ -202,50 +239,118 @@ static qvit_status set_piece(struct group *g, struct part *p, qvit_error *error)
 
 static qvit_status search(struct group *g, qvit_error *error)
 {
+    const struct qvitp_solving *solving = g->solving;
+    const struct qvitp_recipe *recipe = &solving->recipe;
     const struct qvitp_site *first = g->part[0].site;
+    const struct qvitp_metric *metric = qvitp_recipe_metric(recipe, first->type, first->kind);
     struct qvitp_product *products = qvitp_pool_alloc(&g->pool, g->count, sizeof *products);
     if (!products) return qvitp_no_memory(error);
     for (size_t i = 0; i < g->count; i++) products[i] = g->part[i].product;
-    struct qvitp_search s = {.engine = g->solving->engine,
-                             .recipe = &g->solving->recipe,
-                             .metric =
-                                 qvitp_recipe_metric(&g->solving->recipe, first->type, first->kind),
+    struct qvitp_search s = {.engine = solving->engine,
+                             .recipe = recipe,
+                             .metric = metric,
                              .groups = 1,
-                             .span = &g->input.span,
-                             .coder = &g->input.coder,
+                             .span = g->cut.span,
+                             .coder = g->cut.coder,
                              .products = g->count,
                              .product = products,
-                             .progress = g->solving->progress,
-                             .user = g->solving->user};
-    return s.metric ? qvitp_search_run(&s, error) : QVIT_OK;
+                             .progress = solving->progress,
+                             .user = solving->user};
+    struct qvitp_sublayer blocks = {.engine = solving->engine,
+                                    .recipe = recipe,
+                                    .metric = metric,
+                                    .cut = &g->cut,
+                                    .products = g->count,
+                                    .product = products,
+                                    .progress = solving->progress,
+                                    .user = solving->user};
+    if (!metric) return QVIT_OK;
+    return g->cut.blocks.count > 1 ? qvitp_sublayer_run(&blocks, error)
+                                   : qvitp_search_run(&s, error);
 }
 
 /* ---- results ---- */
 
-static qvit_status weight_quantizer(const struct part *p, struct qvitp_pool *pool, qvit_result *r,
+/* Bounds of `count` equal shares, or, where K-blocks are given, of these. */
+static size_t *bounds_of(struct qvitp_pool *pool, size_t size, size_t count,
+                         const struct qvitp_k_blocks *blocks)
+{
+    size_t *bounds = qvitp_pool_alloc(pool, count + 1, sizeof *bounds);
+    for (size_t i = 0; bounds && i <= count; i++)
+        bounds[i] = blocks ? blocks->starts[i] : qvitp_share(size, count, i);
+    return bounds;
+}
+
+/* The order of places as granularities take it; NULL without one. */
+static qvit_status column_order(struct group *g, const size_t **out, qvit_error *error)
+{
+    *out = NULL;
+    if (!g->cut.order) return QVIT_OK;
+    size_t *order = qvitp_pool_alloc(&g->pool, g->inputs, sizeof *order);
+    if (!order) return qvitp_no_memory(error);
+    for (size_t i = 0; i < g->inputs; i++) order[i] = (size_t)g->cut.order[i];
+    *out = order;
+    return QVIT_OK;
+}
+
+static qvit_status weight_quantizer(struct group *g, const struct part *p, qvit_result *r,
                                     qvit_error *error)
 {
     const struct qvitp_product *product = &p->product;
-    qvit_granularity_options rows = QVIT_GRANULARITY_OPTIONS_INIT;
-    rows.rows = r->outputs;
-    rows.cols = r->inputs;
-    rows.row_blocks = product->scales;
-    size_t *bounds = qvitp_pool_alloc(pool, product->scales + 1, sizeof *bounds);
-    if (!bounds) return qvitp_no_memory(error);
-    for (size_t i = 0; i <= product->scales; i++) bounds[i] = i * (r->outputs / product->scales);
-    rows.row_bounds = bounds;
+    const size_t blocks = g->cut.blocks.count, scales = product->scales;
+    qvit_granularity_options o = QVIT_GRANULARITY_OPTIONS_INIT;
+    o.rows = r->outputs;
+    o.cols = r->inputs;
+    o.row_blocks = scales;
+    o.col_blocks = blocks;
+    o.row_bounds = bounds_of(&g->pool, r->outputs, scales, NULL);
+    if (blocks > 1) {
+        o.col_bounds = bounds_of(&g->pool, r->inputs, blocks, &g->cut.blocks);
+        QVITP_TRY(column_order(g, &o.col_order, error));
+    }
+    float *scale = qvitp_pool_alloc(&g->pool, scales, blocks * sizeof *scale);
+    if (!o.row_bounds || (blocks > 1 && !o.col_bounds) || !scale) return qvitp_no_memory(error);
+    for (size_t i = 0; i < scales * blocks; i++)
+        scale[i] = product->scale[i % blocks * scales + i / blocks];
     qvit_granularity *granularity;
-    QVITP_TRY(qvit_granularity_create(r->engine, &rows, &granularity, error));
-    const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, rows.row_blocks,
-                                  product->scale};
-    qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
-    o.bits = product->bits;
-    o.flags = qvitp_right_flags(product->bits);
-    o.granularity = granularity;
-    o.parameters = &scale;
-    o.parameter_count = 1;
-    qvit_status status = qvit_quantizer_create(r->engine, &o, &r->second, error);
+    QVITP_TRY(qvit_granularity_create(r->engine, &o, &granularity, error));
+    const qvit_parameter parameter = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, scales * blocks, scale};
+    qvit_quantizer_options made = QVIT_QUANTIZER_OPTIONS_INIT;
+    made.bits = product->bits;
+    made.flags = qvitp_right_flags(product->bits);
+    made.granularity = granularity;
+    made.parameters = &parameter;
+    made.parameter_count = 1;
+    qvit_status status = qvit_quantizer_create(r->engine, &made, &r->second, error);
     qvit_granularity_destroy(granularity);
+    return status;
+}
+
+/* The granularity of chunks; NULL where there is one. */
+static qvit_status chunk_granularity(struct group *g, qvit_granularity **out, qvit_error *error)
+{
+    const struct qvitp_cut *cut = &g->cut;
+    *out = NULL;
+    if (cut->chunks == 1) return QVIT_OK;
+    qvit_granularity_options o = QVIT_GRANULARITY_OPTIONS_INIT;
+    size_t *bounds = qvitp_pool_alloc(&g->pool, cut->chunks + 1, sizeof *bounds);
+    if (!bounds) return qvitp_no_memory(error);
+    for (size_t h = cut->blocks.count; h-- > 0;) bounds[cut->chunk_of[h]] = cut->blocks.starts[h];
+    bounds[cut->chunks] = g->inputs;
+    o.cols = g->inputs;
+    o.col_blocks = cut->chunks;
+    o.col_bounds = bounds;
+    QVITP_TRY(column_order(g, &o.col_order, error));
+    return qvit_granularity_create(g->solving->engine, &o, out, error);
+}
+
+static qvit_status input_quantizer(struct group *g, qvit_result *r, qvit_error *error)
+{
+    qvit_granularity *chunks;
+    QVITP_TRY(chunk_granularity(g, &chunks, error));
+    qvit_status status =
+        qvitp_solve_quantizer(r->engine, g->cut.span, g->cut.coder, chunks, &r->input, error);
+    qvit_granularity_destroy(chunks);
     return status;
 }
 
@@ -255,7 +360,8 @@ static qvit_dtype code_dtype(int32_t bits)
     return bits <= 4 ? QVIT_DTYPE_S4 : bits <= 6 ? QVIT_DTYPE_S6 : QVIT_DTYPE_S8;
 }
 
-static qvit_status store_codes(const struct part *p, qvit_result *r, qvit_error *error)
+static qvit_status store_codes(struct group *g, const struct part *p, qvit_result *r,
+                               qvit_error *error)
 {
     const size_t dims[2] = {r->outputs, r->inputs};
     r->code_dtype = code_dtype(p->product.bits);
@@ -263,10 +369,14 @@ static qvit_status store_codes(const struct part *p, qvit_result *r, qvit_error 
     if (!r->codes) return qvitp_no_memory(error);
     qvit_tensor stored;
     qvit_tensor_init(&stored, r->codes, r->code_dtype, 2, dims);
-    for (size_t row = 0; row < r->outputs; row++)
+    int8_t *codes = qvitp_pool_alloc(&g->pool, r->inputs, 1); /* of a row, by channel */
+    if (!codes) return qvitp_no_memory(error);
+    for (size_t row = 0; row < r->outputs; row++) {
+        for (size_t i = 0; i < r->inputs; i++)
+            codes[qvitp_cut_channel(&g->cut, i)] = (int8_t)p->codes[row * r->inputs + i];
         for (size_t c = 0; c < r->inputs; c++)
-            qvitp_set_int(&stored, qvitp_tensor_row(&stored, row), c,
-                          (int8_t)p->codes[row * r->inputs + c]);
+            qvitp_set_int(&stored, qvitp_tensor_row(&stored, row), c, codes[c]);
+    }
     return QVIT_OK;
 }
 
@@ -282,12 +392,12 @@ static qvit_status fill_result(struct group *g, struct part *p, qvit_error *erro
     r->score = p->score;
     r->input_scale = qvitp_engine_copy(r->engine, channels->scale, r->inputs, one, &ok);
     r->input_shift = qvitp_engine_copy(r->engine, channels->shift, r->inputs, one, &ok);
+    r->input_order = qvitp_engine_copy(r->engine, g->cut.order, r->inputs, sizeof(int32_t), &ok);
     r->bias = qvitp_engine_copy(r->engine, biased ? p->bias : NULL, r->outputs, one, &ok);
     if (!ok) return qvitp_no_memory(error);
-    QVITP_TRY(
-        qvitp_solve_quantizer(r->engine, &g->input.span, &g->input.coder, 0, 0, &r->input, error));
-    QVITP_TRY(weight_quantizer(p, &g->pool, r, error));
-    return store_codes(p, r, error);
+    QVITP_TRY(input_quantizer(g, r, error));
+    QVITP_TRY(weight_quantizer(g, p, r, error));
+    return store_codes(g, p, r, error);
 }
 
 static qvit_status check_observed(const struct group *g, qvit_error *error)
@@ -308,7 +418,7 @@ static qvit_status settle(struct group *g, struct part *p, qvit_error *error)
                                      .recipe = &g->solving->recipe,
                                      .pool = &g->pool,
                                      .product = &p->product,
-                                     .coder = &g->input.coder,
+                                     .coder = g->cut.coder,
                                      .offset = p->offset,
                                      .codes = p->codes,
                                      .bias = p->bias};
@@ -333,6 +443,7 @@ static qvit_status solve(struct group *g, struct qvitp_site *const *sites, qvit_
 {
     QVITP_TRY(check_observed(g, error));
     QVITP_TRY(qvitp_input_choose(g->solving, sites, g->count, &g->pool, &g->input, error));
+    QVITP_TRY(qvitp_cut_choose(g->solving, sites, g->count, &g->input, &g->pool, &g->cut, error));
     for (size_t i = 0; i < g->count; i++) {
         QVITP_TRY(read_weight(g, &g->part[i], error));
         QVITP_TRY(set_product(g, &g->part[i], error));

@@ -258,10 +258,10 @@ static qvit_status fill_result(struct solving *s, qvit_result *r, qvit_error *er
     if (!coders) return qvitp_no_memory(error);
     for (size_t i = 0; i < blocks; i++) coders[i].scale = s->product[i / scales].scale[i % scales];
     size_t width = site->second_transposed ? site->inputs : site->outputs / scales;
-    QVITP_TRY(qvitp_solve_quantizer(r->engine, s->span, s->coder, s->groups > 1 ? heads : 0,
-                                    site->inputs, &r->input, error));
-    return qvitp_solve_quantizer(r->engine, &right, coders, blocks > 1 ? blocks : 0, width,
-                                 &r->second, error);
+    QVITP_TRY(qvitp_solve_heads(r->engine, s->span, s->coder, s->groups > 1 ? heads : 0,
+                                site->inputs, &r->input, error));
+    return qvitp_solve_heads(r->engine, &right, coders, blocks > 1 ? blocks : 0, width, &r->second,
+                             error);
 }
 
 static qvit_status solve(struct solving *s, qvit_result *r, qvit_error *error)

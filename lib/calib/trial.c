@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/shares.h"
 #include "calib/metric.h"
+#include "calib/pool.h"
 #include "calib/range.h"
 #include "op/encode.h"
 #include "op/heads.h"
@@ -19,67 +20,129 @@
 
 struct qvitp_sizes qvitp_sizes_of(const struct qvitp_product *products, size_t count)
 {
-    struct qvitp_sizes most = {1, 1, 1};
+    struct qvitp_sizes most = {1, 1, 1, 1};
     for (size_t i = 0; i < count; i++) {
         const struct qvitp_product *p = &products[i];
         if (p->n > most.n) most.n = p->n;
         if (p->k > most.k) most.k = p->k;
+        if (qvitp_product_k_blocks(p) > most.k_blocks) most.k_blocks = qvitp_product_k_blocks(p);
         for (size_t j = 0; j < p->pieces; j++)
             if (p->piece[j].m > most.m) most.m = p->piece[j].m;
     }
     return most;
 }
 
-size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
+/*
+ * What the products of one scratch need of any kernel: those in K-blocks may be of another family than
+ * the plain ones.
+ */
+struct most {
+    size_t columns, panels, staged;
+};
+
+static void widen(struct most *most, const struct qvitp_gemm_kernel *plain,
+                  const struct qvitp_gemm_kernel *twin, size_t n, size_t k)
+{
+    const struct qvitp_left one = {.kernel = plain}, two = {.kernel = twin};
+    size_t columns = qvitp_vector_columns(plain, n), panels = qvitp_packed_bytes(plain, n, k);
+    size_t staged = qvitp_add(qvitp_left_plane_bytes(&one, plain->mr, k),
+                              2 * qvitp_left_plane_bytes(&two, twin->mr, k));
+    if (columns > most->columns) most->columns = columns;
+    if (panels > most->panels) most->panels = panels;
+    if (staged > most->staged) most->staged = staged;
+}
+
+static struct most most_of(const qvit_engine *engine, size_t n, size_t k)
+{
+    struct most most = {0, 0, 0};
+    widen(&most, engine->kernels.gemm_u8s8, engine->kernels.gemm_t8s8, n, k);
+    widen(&most, engine->kernels.gemm_u8s8_k, engine->kernels.gemm_t8s8_k, n, k);
+    return most;
+}
+
+size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *sizes, char *base,
                            struct qvitp_scratch *s)
 {
-    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
     struct qvitp_carver c = {base, 0};
-    size_t columns = qvitp_vector_columns(kernel, most->n);
-    const struct qvitp_left plain = {.kernel = kernel},
-                            twin = {.kernel = engine->kernels.gemm_t8s8};
-    size_t staged = qvitp_add(qvitp_left_plane_bytes(&plain, plain.kernel->mr, most->k),
-                              2 * qvitp_left_plane_bytes(&twin, twin.kernel->mr, most->k));
-    s->codes = qvitp_carve(&c, most->m, most->k);
-    s->right = qvitp_carve(&c, most->n, most->k);
-    s->panels = qvitp_carve(&c, qvitp_packed_bytes(kernel, most->n, most->k), 1);
-    s->sums = qvitp_carve(&c, columns, sizeof *s->sums);
-    s->out = qvitp_carve(&c, qvitp_mul(QVITP_TRIAL_ROWS, most->n), sizeof *s->out);
-    s->choice = qvitp_carve(&c, most->n, sizeof *s->choice);
-    s->scale = qvitp_carve(&c, columns, sizeof *s->scale);
-    s->scale2 = qvitp_carve(&c, columns, sizeof *s->scale2);
-    s->bias = qvitp_carve(&c, columns, sizeof *s->bias);
-    s->init = qvitp_carve(&c, columns, sizeof *s->init);
-    s->staged = qvitp_carve(&c, staged, 1);
-    s->columns = qvitp_carve(&c, qvitp_mul(most->n, QVITP_METRIC_SUMS), sizeof *s->columns);
+    const struct most most = most_of(engine, sizes->n, sizes->k);
+    size_t all = qvitp_mul(most.columns, sizes->k_blocks);
+    s->codes = qvitp_carve(&c, sizes->m, sizes->k);
+    s->right = qvitp_carve(&c, sizes->n, sizes->k);
+    s->panels = qvitp_carve(&c, most.panels, 1);
+    s->sums = qvitp_carve(&c, all, sizeof *s->sums);
+    s->out = qvitp_carve(&c, qvitp_mul(QVITP_TRIAL_ROWS, sizes->n), sizeof *s->out);
+    s->choice = qvitp_carve(&c, qvitp_mul(sizes->n, sizes->k_blocks), sizeof *s->choice);
+    s->scale = qvitp_carve(&c, all, sizeof *s->scale);
+    s->scale2 = qvitp_carve(&c, all, sizeof *s->scale2);
+    s->bias = qvitp_carve(&c, most.columns, sizeof *s->bias);
+    s->init = qvitp_carve(&c, all, sizeof *s->init);
+    s->staged = qvitp_carve(&c, most.staged, 1);
+    s->columns = qvitp_carve(&c, qvitp_mul(sizes->n, QVITP_METRIC_SUMS), sizeof *s->columns);
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
 size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
                           char *base)
 {
-    const struct qvitp_gemm_kernel *kernel = engine->kernels.gemm_u8s8;
     struct qvitp_carver c = {base, 0};
     for (size_t i = 0; i < count; i++) {
         struct qvitp_product *p = &products[i];
         for (size_t j = 0; j < p->pieces; j++) {
             struct qvitp_piece *piece = &p->piece[j];
             piece->codes = qvitp_carve(&c, piece->m, p->k);
-            piece->panels = qvitp_carve(&c, qvitp_packed_bytes(kernel, p->n, p->k), 1);
-            piece->sums = qvitp_carve(&c, qvitp_vector_columns(kernel, p->n), sizeof(int32_t));
+            piece->panels = qvitp_carve(&c, qvitp_panel_bytes(engine, p), 1);
+            piece->sums = qvitp_carve(&c, qvitp_sum_count(engine, p), sizeof(int32_t));
         }
     }
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
-/* ---- the right operand ---- */
+/* The kernel whose panels a product has; its twin is of the same family. */
+static const struct qvitp_gemm_kernel *kernel_of(const qvit_engine *engine,
+                                                 const struct qvitp_product *p)
+{
+    return qvitp_product_k_blocks(p) > 1 ? engine->kernels.gemm_u8s8_k : engine->kernels.gemm_u8s8;
+}
+
+size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p)
+{
+    return qvitp_packed_bytes(kernel_of(engine, p), p->n, p->k);
+}
+
+size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p)
+{
+    return qvitp_mul(qvitp_product_k_blocks(p), qvitp_vector_columns(kernel_of(engine, p), p->n));
+}
+
+/* ---- the operands ---- */
+
+void qvitp_left_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                       const struct qvitp_coder *coder, size_t m, const float *left, uint8_t *codes)
+{
+    if (!p->coder_of) {
+        qvitp_encode_run(engine, coder, m * p->k, left, codes);
+        return;
+    }
+    const struct qvitp_k_blocks *b = p->blocks;
+    for (size_t i = 0; i < m; i++, left += p->k, codes += p->k)
+        for (size_t h = 0; h < b->count; h++)
+            qvitp_encode_run(engine, &coder[p->coder_of[h]], b->starts[h + 1] - b->starts[h],
+                             left + b->starts[h], codes + b->starts[h]);
+}
 
 void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
                       const uint8_t *codes, void *panels, int32_t *sums)
 {
+    const struct qvitp_gemm_kernel *kernel = kernel_of(engine, p);
+    const size_t stride = qvitp_vector_columns(kernel, p->n);
     struct qvitp_operand operand = {codes, (ptrdiff_t)(p->by_k ? p->n : p->k), NULL, p->by_k};
-    qvitp_pack(engine->kernels.gemm_u8s8, &operand, p->n, p->k, panels);
-    qvitp_operand_sums(&operand, p->n, p->k, sums);
+    qvitp_pack(kernel, &operand, p->n, p->k, panels);
+    for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
+        size_t first = p->blocks ? p->blocks->starts[h] : 0;
+        size_t length = p->blocks ? p->blocks->starts[h + 1] - first : p->k;
+        operand.data = codes + first;
+        qvitp_operand_sums(&operand, p->n, length, sums + h * stride);
+    }
 }
 
 struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p)
@@ -89,14 +152,30 @@ struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p)
     return coder;
 }
 
+/* One row of a right operand that is cut into K-blocks. */
+static void encode_row(const qvit_engine *engine, const struct qvitp_product *p, size_t row,
+                       const float *right, const float *scale, uint8_t *codes)
+{
+    const struct qvitp_k_blocks *b = p->blocks;
+    struct qvitp_coder coder = qvitp_right_coder(p);
+    for (size_t h = 0; h < b->count; h++) {
+        coder.scale = scale[h * p->scales + qvitp_product_block(p, row)];
+        qvitp_encode_run(engine, &coder, b->starts[h + 1] - b->starts[h],
+                         right + row * p->k + b->starts[h], codes + row * p->k + b->starts[h]);
+    }
+}
+
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes)
 {
     struct qvitp_coder coder = qvitp_right_coder(p);
-    size_t block = p->n / p->scales * p->k; /* the columns of one scale lie together */
-    for (size_t i = 0; i < p->scales; i++) {
-        coder.scale = scale[i];
-        qvitp_encode_run(engine, &coder, block, piece->right + i * block, codes + i * block);
+    for (size_t row = 0; qvitp_product_k_blocks(p) > 1 && row < p->n; row++)
+        encode_row(engine, p, row, piece->right, scale, codes);
+    for (size_t i = 0; qvitp_product_k_blocks(p) == 1 && i < p->scales; i++) {
+        size_t first = qvitp_share(p->n, p->scales, i) * p->k;
+        size_t end = qvitp_share(p->n, p->scales, i + 1) * p->k;
+        coder.scale = scale[i]; /* the columns of one scale lie together */
+        qvitp_encode_run(engine, &coder, end - first, piece->right + first, codes + first);
     }
 }
 
@@ -110,33 +189,50 @@ void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p
 
 /* ---- the product ---- */
 
-void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
+/* The left operand of a trial, in K-blocks where the product is. */
+static struct qvitp_left left_of(const struct qvitp_trial *t, const struct qvitp_coder *coder)
 {
     struct qvitp_left left;
-    qvitp_left_codes(&left, t->engine, t->coder);
-    float sign = t->coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-    size_t columns = qvitp_vector_columns(left.kernel, t->product->n);
-    for (size_t j = 0; j < columns; j++) {
-        size_t i = j < t->product->n ? j : t->product->n - 1;
-        float scale = t->scale[qvitp_product_block(t->product, i)];
-        s->scale[j] = sign * t->coder->scale * scale;
-        s->scale2[j] = t->coder->scale2 * scale;
-        s->bias[j] = 0;
-        s->init[j] = -left.zero * t->sums[i];
+    qvitp_left_codes(&left, t->engine, coder);
+    if (t->product->blocks) qvitp_left_cut(&left, t->engine, t->product->blocks);
+    return left;
+}
+
+void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
+{
+    const struct qvitp_product *p = t->product;
+    for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
+        const struct qvitp_coder *coder = &t->coder[p->coder_of ? p->coder_of[h] : 0];
+        const struct qvitp_left left = left_of(t, coder);
+        const float sign = coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
+        size_t columns = qvitp_vector_columns(left.kernel, p->n), at = h * columns;
+        for (size_t j = 0; j < columns; j++) {
+            size_t i = j < p->n ? j : p->n - 1;
+            float scale = t->scale[h * p->scales + qvitp_product_block(p, i)];
+            s->scale[at + j] = sign * coder->scale * scale;
+            s->scale2[at + j] = coder->scale2 * scale;
+            s->bias[j] = 0;
+            s->init[at + j] = -left.zero * t->sums[at + i];
+        }
     }
 }
 
 void qvitp_trial_rows(const struct qvitp_trial *t, struct qvitp_scratch *s, size_t first,
                       size_t rows)
 {
-    size_t n = t->product->n, k = t->product->k;
-    struct qvitp_left left;
-    qvitp_left_codes(&left, t->engine, t->coder);
+    const struct qvitp_product *p = t->product;
+    const size_t n = p->n, k = p->k;
+    const struct qvitp_left left = left_of(t, t->coder);
     struct qvitp_epilogue epilogue = {.init = s->init,
                                       .scale = s->scale,
                                       .scale2 = s->scale2,
                                       .bias = s->bias,
                                       .out = QVITP_OUT_F32};
+    if (left.k_blocks) {
+        epilogue.k_blocks = left.k_blocks->count;
+        epilogue.k_ends = left.k_blocks->ends;
+        epilogue.k_stride = qvitp_vector_columns(left.kernel, n);
+    }
     struct qvitp_block block = {.left = &left,
                                 .epilogue = &epilogue,
                                 .m = rows,
@@ -177,7 +273,8 @@ static void multiply_rows(void *argument, size_t index, size_t worker)
 
 qvit_status qvitp_trial_all(const struct qvitp_trial *t, float *out, qvit_error *error)
 {
-    struct all a = {.trial = t, .sizes = {1, t->product->n, t->product->k}, .out = out};
+    struct all a = {.trial = t, .sizes = {1, t->product->n, t->product->k, 1}, .out = out};
+    a.sizes.k_blocks = qvitp_product_k_blocks(t->product);
     struct qvitp_scratch unused;
     a.per_worker = qvitp_scratch_carve(t->engine, &a.sizes, NULL, &unused);
     a.workers = qvitp_engine_alloc(t->engine, t->engine->executor.workers, a.per_worker);
@@ -185,6 +282,32 @@ qvit_status qvitp_trial_all(const struct qvitp_trial *t, float *out, qvit_error 
     size_t tasks = qvitp_round_up(t->piece->m, QVITP_TRIAL_ROWS) / QVITP_TRIAL_ROWS;
     qvit_status status = qvitp_parallel(&t->engine->executor, tasks, multiply_rows, &a, error);
     qvitp_engine_free(t->engine, a.workers);
+    return status;
+}
+
+static qvit_status present(struct qvitp_pool *pool, const struct qvitp_product *p,
+                           const struct qvitp_piece *piece, const struct qvitp_coder *coder,
+                           float *out, qvit_error *error)
+{
+    const qvit_engine *engine = pool->engine;
+    uint8_t *codes = qvitp_pool_alloc(pool, piece->m, p->k);
+    uint8_t *right = qvitp_pool_alloc(pool, p->n, p->k);
+    void *panels = qvitp_pool_alloc(pool, qvitp_panel_bytes(engine, p), 1);
+    int32_t *sums = qvitp_pool_alloc(pool, qvitp_sum_count(engine, p), sizeof *sums);
+    if (!codes || !right || !panels || !sums) return qvitp_no_memory(error);
+    qvitp_left_encode(engine, p, coder, piece->m, piece->left, codes);
+    qvitp_trial_encode(engine, p, piece, p->scale, right, panels, sums);
+    struct qvitp_trial trial = {engine, p, piece, coder, codes, panels, sums, p->scale};
+    return qvitp_trial_all(&trial, out, error);
+}
+
+qvit_status qvitp_trial_present(const qvit_engine *engine, const struct qvitp_product *product,
+                                const struct qvitp_piece *piece, const struct qvitp_coder *coder,
+                                float *out, qvit_error *error)
+{
+    struct qvitp_pool pool = {engine, NULL};
+    qvit_status status = present(&pool, product, piece, coder, out, error);
+    qvitp_pool_free(&pool);
     return status;
 }
 

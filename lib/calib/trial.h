@@ -4,11 +4,17 @@
  * A product is a right operand (weights, or one head's K or V) with its scales, and the left operands
  * that meet it, in pieces: the kept rows of a linear site are one piece, each kept matrix of a head is
  * one. Left operands share a coder by group: all of a tied set, one head, or, for softmax, all heads.
+ *
+ * Along k a product may be cut into K-blocks, whose right operands have scales of their own, and whose
+ * left ones may have coders of their own (PTQ-SL, arXiv 2110.07809). Each K-block but the last begins and
+ * ends at a multiple of QVITP_CUT_UNIT, so that no kernel has to pad it.
  */
 #ifndef QVITP_TRIAL_H
 #define QVITP_TRIAL_H
 
+#include "base/shares.h"
 #include "engine.h"
+#include "op/k_blocks.h"
 #include "quant/scheme.h"
 
 struct qvitp_piece {
@@ -23,28 +29,40 @@ struct qvitp_piece {
     /* Encoded with the present choice. */
     uint8_t *codes;
     void *panels;
-    int32_t *sums;
+    int32_t *sums; /* [K-blocks][columns of a vector] */
 };
+
+enum { QVITP_CUT_UNIT = 4 };
 
 struct qvitp_product {
     size_t n, k, group;  /* group: of its left operands */
     int32_t by_k;        /* right is [k][n], else [n][k] */
     int32_t bits;        /* of the right codes, symmetric, narrow at 8 */
-    size_t scales;       /* blocks of n / scales columns have one scale each; not 1: [n][k] only */
-    float *base, *scale; /* where the grid starts, and the choice; [scales] */
+    int32_t fixed;       /* the scales are not searched */
+    size_t scales;       /* as many shares of the columns have one each; not 1: [n][k] only */
+    float *base, *scale; /* where the grid starts, and the choice; [K-blocks][scales] */
     size_t pieces;
     struct qvitp_piece *piece;
+    /* K-blocks: [n][k] only, with scales of their own; NULL: one. The coder of each, in the group's
+     * array; NULL: the group has one coder. */
+    const struct qvitp_k_blocks *blocks;
+    const size_t *coder_of;
 };
 
-/* The scale of a column. */
+/* The scale of a column, in any K-block. */
 static inline size_t qvitp_product_block(const struct qvitp_product *p, size_t column)
 {
-    return column / (p->n / p->scales);
+    return qvitp_share_of(p->n, p->scales, column);
+}
+
+static inline size_t qvitp_product_k_blocks(const struct qvitp_product *p)
+{
+    return p->blocks ? p->blocks->count : 1;
 }
 
 /* The largest sizes of some products, which one scratch fits. */
 struct qvitp_sizes {
-    size_t m, n, k;
+    size_t m, n, k, k_blocks;
 };
 struct qvitp_sizes qvitp_sizes_of(const struct qvitp_product *products, size_t count);
 
@@ -68,6 +86,10 @@ struct qvitp_scratch {
 size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
                            struct qvitp_scratch *s);
 
+/* Bytes of the panels, and number of the sums, of a product's right operand. */
+size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p);
+size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p);
+
 /* Lays out the encoded forms of all pieces; `base` as above. */
 size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
                           char *base);
@@ -76,6 +98,11 @@ size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *produ
 struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p);
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes);
+
+/* Codes of m rows of a left operand, by the coders of its group. */
+void qvitp_left_encode(const qvit_engine *engine, const struct qvitp_product *p,
+                       const struct qvitp_coder *coder, size_t m, const float *left,
+                       uint8_t *codes);
 
 /* Codes of a right operand, into `codes`, and packed, with the sums of its columns. */
 void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p,
@@ -89,7 +116,8 @@ struct qvitp_trial {
     const qvit_engine *engine;
     const struct qvitp_product *product;
     const struct qvitp_piece *piece;
-    const struct qvitp_coder *coder;
+    const struct qvitp_coder
+        *coder; /* of the group: one, or those that the product's coder_of names */
     const uint8_t *codes;
     const void *panels;
     const int32_t *sums;
@@ -104,6 +132,12 @@ void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s);
 
 /* All rows, on all workers, into out [m][n]. */
 qvit_status qvitp_trial_all(const struct qvitp_trial *t, float *out, qvit_error *error);
+
+/* Encodes one piece of a product with its present scales, rounded to nearest, and these coders, and
+ * multiplies: out [m][n]. */
+qvit_status qvitp_trial_present(const qvit_engine *engine, const struct qvitp_product *product,
+                                const struct qvitp_piece *piece, const struct qvitp_coder *coder,
+                                float *out, qvit_error *error);
 
 /* out [m][n] = left [m][k] * right, in floats: the target of a search. */
 qvit_status qvitp_float_product(const qvit_engine *engine, size_t m, size_t n, size_t k,

@@ -10,7 +10,6 @@
 #include "calib/linalg.h"
 #include "calib/range.h"
 #include "calib/round.h"
-#include "op/encode.h"
 #include "sched/sched.h"
 
 /* ---- what a row counts ---- */
@@ -61,8 +60,8 @@ qvit_status qvitp_row_weights(struct qvitp_pool *pool, const struct qvitp_row_si
 
 /* ---- scales ---- */
 
-/* The scale of a row of weights whose rounding errors, each counted by the energy of its input, are least:
- * on a geometric grid down from the one that holds the largest weight. */
+/* The scale of a block of weights whose rounding errors, each counted by the energy of its input, are
+ * least: on a geometric grid down from the one that holds the largest weight. */
 struct rescale {
     const struct qvitp_settling *settling;
     const float *weight;
@@ -70,37 +69,59 @@ struct rescale {
     float *scale;
 };
 
-static double rounding_error(const float *w, size_t k, const double *gram, float scale, float lo,
+/* Rows [row, end), inputs [first, last). */
+struct area {
+    size_t row, end, first, last;
+};
+
+static double rounding_error(const struct rescale *r, const struct area *a, float scale, float lo,
                              float hi)
 {
+    const size_t k = r->settling->product->k;
     double error = 0;
-    for (size_t c = 0; c < k; c++) {
-        float t = w[c] / scale;
-        t = (t + QVITP_ROUND_MAGIC) - QVITP_ROUND_MAGIC;
-        t = t < lo ? lo : t > hi ? hi : t;
-        double d = (double)(t * scale - w[c]);
-        error += d * d * gram[c * k + c];
-    }
+    for (size_t row = a->row; row < a->end; row++)
+        for (size_t c = a->first; c < a->last; c++) {
+            float w = r->weight[row * k + c], t = w / scale;
+            t = (t + QVITP_ROUND_MAGIC) - QVITP_ROUND_MAGIC;
+            t = t < lo ? lo : t > hi ? hi : t;
+            double d = (double)(t * scale - w);
+            error += d * d * r->gram[c * k + c];
+        }
     return error;
 }
 
-static void rescale_row(void *argument, size_t row, size_t worker)
+static float best_scale(const struct rescale *r, const struct area *a)
 {
-    (void)worker;
-    const struct rescale *r = argument;
     enum { STEPS = 56 };
     const double ratio = 0.94;
     const struct qvitp_product *p = r->settling->product;
-    const float *w = r->weight + row * p->k;
     float lo, hi, most = 0;
     qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, p->bits, qvitp_right_flags(p->bits), &lo, &hi);
-    for (size_t c = 0; c < p->k; c++) most = fmaxf(most, fabsf(w[c]));
-    double best = INFINITY, factor = 1;
-    r->scale[row] = qvitp_symmetric_scale((double)most, p->bits);
+    for (size_t row = a->row; row < a->end; row++)
+        for (size_t c = a->first; c < a->last; c++)
+            most = fmaxf(most, fabsf(r->weight[row * p->k + c]));
+    double least = INFINITY, factor = 1;
+    float best = qvitp_symmetric_scale((double)most, p->bits);
     for (int i = 0; i < STEPS; i++, factor *= ratio) {
         float scale = qvitp_symmetric_scale((double)most * factor, p->bits);
-        double error = rounding_error(w, p->k, r->gram, scale, lo, hi);
-        if (error < best) best = error, r->scale[row] = scale;
+        double error = rounding_error(r, a, scale, lo, hi);
+        if (error < least) least = error, best = scale;
+    }
+    return best;
+}
+
+/* All K-blocks of one share of the rows. */
+static void rescale_share(void *argument, size_t share, size_t worker)
+{
+    (void)worker;
+    const struct rescale *r = argument;
+    const struct qvitp_product *p = r->settling->product;
+    struct area a = {.row = qvitp_share(p->n, p->scales, share),
+                     .end = qvitp_share(p->n, p->scales, share + 1),
+                     .last = p->k};
+    for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
+        if (p->blocks) a.first = p->blocks->starts[h], a.last = p->blocks->starts[h + 1];
+        r->scale[h * p->scales + share] = best_scale(r, &a);
     }
 }
 
@@ -130,18 +151,30 @@ static qvit_status reserve(const struct qvitp_settling *s, struct fit *f, qvit_e
     return ok ? QVIT_OK : qvitp_no_memory(error);
 }
 
+/* One K-block of the inputs, as its codes mean them. */
+static void decode_block(const struct qvitp_settling *s, struct fit *f, size_t h,
+                         const uint8_t *codes)
+{
+    const struct qvitp_product *p = s->product;
+    const struct qvitp_coder *coder = &s->coder[p->coder_of ? p->coder_of[h] : 0];
+    size_t first = p->blocks ? p->blocks->starts[h] : 0;
+    size_t last = p->blocks ? p->blocks->starts[h + 1] : f->k;
+    int is_signed = coder->lo < 0;
+    float meaning[256];
+    for (int code = 0; code < 256; code++)
+        meaning[code] = qvitp_coder_decode(coder, is_signed && code > 127 ? code - 256 : code);
+    for (size_t i = 0; i < f->m; i++)
+        for (size_t c = first; c < last; c++) f->input[i * f->k + c] = meaning[codes[i * f->k + c]];
+}
+
 /* The inputs as their codes mean them, and what the float weights leave of the target on them. */
 static qvit_status set_inputs(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
 {
     const struct qvitp_piece *piece = s->product->piece;
     uint8_t *codes = qvitp_pool_alloc(s->pool, f->m, f->k);
     if (!codes) return qvitp_no_memory(error);
-    qvitp_encode_run(s->engine, s->coder, f->m * f->k, piece->left, codes);
-    int is_signed = s->coder->lo < 0;
-    float meaning[256];
-    for (int code = 0; code < 256; code++)
-        meaning[code] = qvitp_coder_decode(s->coder, is_signed && code > 127 ? code - 256 : code);
-    for (size_t i = 0; i < f->m * f->k; i++) f->input[i] = meaning[codes[i]];
+    qvitp_left_encode(s->engine, s->product, s->coder, f->m, piece->left, codes);
+    for (size_t h = 0; h < qvitp_product_k_blocks(s->product); h++) decode_block(s, f, h, codes);
     QVITP_TRY(qvitp_float_product(s->engine, f->m, f->n, f->k, f->input, piece->right, 0, f->error,
                                   error));
     for (size_t i = 0; i < f->m * f->n; i++) f->error[i] = piece->target[i] - f->error[i];
@@ -167,48 +200,68 @@ static qvit_status set_moments(const struct qvitp_settling *s, struct fit *f, qv
     return qvitp_cross(s->engine, f->m, &e, &x, f->row_weight, f->cross, error);
 }
 
+/* Scales that the parts of a layer share stay as they were found. */
 static qvit_status set_scales(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
 {
     struct rescale r = {s, f->weight, f->gram, s->product->scale};
-    if (s->product->scales != f->n) return QVIT_OK; /* shared scales stay as they were found */
-    return qvitp_parallel(&s->engine->executor, f->n, rescale_row, &r, error);
+    if (s->recipe->layer_weights) return QVIT_OK;
+    return qvitp_parallel(&s->engine->executor, s->product->scales, rescale_share, &r, error);
 }
 
 /* The best bias for the codes: with it the weighted mean of the errors is 0. */
-static void set_bias(const struct qvitp_settling *s, const struct fit *f, const float *scale)
+static void set_bias(const struct qvitp_settling *s, const struct fit *f,
+                     const struct qvitp_rounding *rounding)
 {
     const struct qvitp_product *p = s->product;
     for (size_t j = 0; j < f->n; j++) {
         double moved = 0;
         for (size_t c = 0; c < f->k; c++) {
-            double q = (double)scale[j] * (double)(int8_t)s->codes[j * f->k + c];
+            double q = (double)qvitp_rounding_scale(rounding, j, c) *
+                       (double)(int8_t)s->codes[j * f->k + c];
             moved += (q - (double)p->piece->right[j * f->k + c]) * (double)f->mean_input[c];
         }
         s->bias[j] = (float)((double)s->bias[j] + (double)f->mean_error[j] - moved);
     }
 }
 
+/* The scales of all rows, [n][K-blocks], and the K-block of each input. */
+static qvit_status spread_scales(const struct qvitp_settling *s, const struct fit *f,
+                                 struct qvitp_rounding *rounding, qvit_error *error)
+{
+    const struct qvitp_product *p = s->product;
+    const size_t blocks = qvitp_product_k_blocks(p);
+    float *scale = qvitp_pool_alloc(s->pool, f->n, blocks * sizeof *scale);
+    uint32_t *block = qvitp_pool_alloc(s->pool, f->k, sizeof *block);
+    if (!scale || !block) return qvitp_no_memory(error);
+    for (size_t j = 0; j < f->n; j++)
+        for (size_t h = 0; h < blocks; h++)
+            scale[j * blocks + h] = p->scale[h * p->scales + qvitp_product_block(p, j)];
+    for (size_t h = 0; p->blocks && h < blocks; h++)
+        for (size_t c = p->blocks->starts[h]; c < p->blocks->starts[h + 1]; c++)
+            block[c] = (uint32_t)h;
+    rounding->scale = scale;
+    rounding->scale_stride = blocks;
+    rounding->block = block;
+    return QVIT_OK;
+}
+
 static qvit_status round_weights(const struct qvitp_settling *s, const struct fit *f,
                                  qvit_error *error)
 {
-    float *scale = qvitp_pool_alloc(s->pool, f->n, sizeof *scale);
     int8_t *codes = qvitp_pool_alloc(s->pool, f->n, f->k);
-    if (!scale || !codes) return qvitp_no_memory(error);
-    for (size_t j = 0; j < f->n; j++)
-        scale[j] = s->product->scale[qvitp_product_block(s->product, j)];
-    const struct qvitp_rounding rounding = {.n = f->n,
-                                            .k = f->k,
-                                            .weight = f->weight,
-                                            .scale = scale,
-                                            .scale_stride = 1,
-                                            .bits = s->product->bits,
-                                            .gram = f->gram,
-                                            .damping = s->recipe->damping,
-                                            .by_diagonal = 1,
-                                            .passes = s->recipe->passes};
+    if (!codes) return qvitp_no_memory(error);
+    struct qvitp_rounding rounding = {.n = f->n,
+                                      .k = f->k,
+                                      .weight = f->weight,
+                                      .bits = s->product->bits,
+                                      .gram = f->gram,
+                                      .damping = s->recipe->damping,
+                                      .by_diagonal = 1,
+                                      .passes = s->recipe->passes};
+    QVITP_TRY(spread_scales(s, f, &rounding, error));
     QVITP_TRY(qvitp_round_weights(s->engine, &rounding, codes, NULL, error));
     memcpy(s->codes, codes, f->n * f->k);
-    if (s->recipe->correct) set_bias(s, f, scale);
+    if (s->recipe->correct) set_bias(s, f, &rounding);
     return QVIT_OK;
 }
 

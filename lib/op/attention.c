@@ -14,6 +14,7 @@
 #include "base/options.h"
 #include "base/shares.h"
 #include "op/heads.h"
+#include "op/order.h"
 #include "plan/plan.h"
 #include "sched/sched.h"
 #include "tensor.h"
@@ -89,7 +90,7 @@ static qvit_status check_options(const qvit_attention_options *o, qvit_error *er
     if (!isfinite(o->score_scale))
         return qvitp_fail(error, QVIT_ERR_VALUE, "score_scale is not finite");
     if (coded) QVITP_TRY(check_codes(o, error));
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, NULL};
     return qvitp_output_check(&output, columns, error);
 }
 
@@ -107,14 +108,16 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 }
 
 /* Codes to scores, and codes to the context, of one head. */
-static void set_scales(struct attention *p, const qvit_attention_options *o, size_t h)
+static void set_scales(struct attention *p, const qvit_attention_options *o, const int32_t *order,
+                       size_t h)
 {
     struct qvitp_coder query = qvitp_head_coder(o->query.quantizer, h);
     struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
     struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
     p->score_scale[h] = query.scale * key.scale * o->score_scale;
     for (size_t j = 0; j < p->dim; j++) {
-        struct qvitp_coder value = qvitp_column_coder(o->value.quantizer, h * p->dim + j);
+        size_t channel = qvitp_order_at(order, h * p->dim + j);
+        struct qvitp_coder value = qvitp_column_coder(o->value.quantizer, channel);
         p->scale[h * p->head_columns + j] = probability.scale * value.scale;
         p->scale2[h * p->head_columns + j] = probability.scale2 * value.scale;
     }
@@ -129,13 +132,14 @@ static void set_rescale(struct attention *p, struct qvitp_epilogue *e)
 }
 
 /* The vectors of one head's context: scale of P's codes times that of V's, then the output's. */
-static void set_head(struct attention *p, const qvit_attention_options *o, size_t h)
+static void set_head(struct attention *p, const qvit_attention_options *o, const int32_t *order,
+                     size_t h)
 {
     size_t at = h * p->head_columns;
     struct qvitp_epilogue e = {0};
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, order};
     qvitp_output_fill(&output, h * p->dim, p->dim, p->mul + at, NULL, p->add + at, &e);
-    if (o->query.quantizer) set_scales(p, o, h);
+    if (o->query.quantizer) set_scales(p, o, order, h);
     if (p->relative)
         set_rescale(p, &e);
     else if (o->query.quantizer)
@@ -144,6 +148,32 @@ static void set_head(struct attention *p, const qvit_attention_options *o, size_
     e.init = p->init, e.scale = p->scale, e.scale2 = p->scale2, e.bias = p->bias;
     p->context = e;
     if (e.mul) p->context.mul = p->mul, p->context.add = p->add;
+}
+
+/* Reads an order in which channels stay in their heads; *out is allocated, or NULL without one. */
+static qvit_status read_order(const struct attention *p, const qvit_tensor *order, int32_t **out,
+                              qvit_error *error)
+{
+    const size_t n = p->heads * p->dim;
+    if (!order) return QVIT_OK;
+    int32_t *read = *out = qvitp_engine_alloc(p->base.engine, n, sizeof *read + 1);
+    if (!read) return qvitp_no_memory(error);
+    QVITP_TRY(qvitp_order_read(order, "output_order", n, read, (uint8_t *)(read + n), error));
+    for (size_t j = 0; j < n; j++)
+        if ((size_t)read[j] / p->dim != j / p->dim)
+            return qvitp_fail(error, QVIT_ERR_VALUE, "output_order: %d at place %zu left its head",
+                              (int)read[j], j);
+    return QVIT_OK;
+}
+
+static qvit_status set_heads(struct attention *p, const qvit_attention_options *o,
+                             qvit_error *error)
+{
+    int32_t *order = NULL;
+    qvit_status status = read_order(p, o->output_order, &order, error);
+    for (size_t h = 0; h < p->heads && status == QVIT_OK; h++) set_head(p, o, order, h);
+    qvitp_engine_free(p->base.engine, order);
+    return status;
 }
 
 static void set_softmax(struct attention *p, const qvit_port *port)
@@ -217,9 +247,9 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
     struct attention *p =
         (struct attention *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
     if (!p) return QVIT_ERR_NO_MEMORY;
-    for (size_t h = 0; h < p->heads; h++) set_head(p, &o, h);
+    qvit_status status = set_heads(p, &o, error);
     set_softmax(p, &o.probability);
-    qvit_status status = check_finite(p, error);
+    if (status == QVIT_OK) status = check_finite(p, error);
     if (status == QVIT_OK) explain(p, &o);
     return qvitp_plan_finish(&p->base, status, out, error);
 }

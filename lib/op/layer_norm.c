@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "op/order.h"
 #include "op/product.h"
 #include "op/rows.h"
 #include "plan/plan.h"
@@ -18,6 +19,8 @@ struct layer_norm {
     struct qvitp_epilogue form; /* of the output: what is stored, and between which codes */
     float eps;
     float *gamma, *beta; /* with the output's scale, shift and zero point folded in */
+    int32_t *moves;      /* that put a row of outputs in order; NULL: it is */
+    size_t move_count;
 };
 
 QVITP_DEFINE_INIT(qvit_layer_norm_options, QVIT_LAYER_NORM_OPTIONS_INIT)
@@ -34,7 +37,7 @@ static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *e
     QVITP_TRY(qvitp_vector_check(o->beta, "beta", n, error));
     if (!(o->eps >= 0 && isfinite(o->eps)))
         return qvitp_fail(error, QVIT_ERR_VALUE, "eps is %g", (double)o->eps);
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, NULL};
     QVITP_TRY(qvitp_output_check(&output, n, error));
     if (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: twin codes");
@@ -49,15 +52,29 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
     struct layer_norm *p = (struct layer_norm *)plan;
     p->gamma = qvitp_carve(c, p->n, sizeof *p->gamma);
     p->beta = qvitp_carve(c, p->n, sizeof *p->beta);
+    if (p->move_count) p->moves = qvitp_carve(c, 2 * p->n, sizeof *p->moves);
+}
+
+static qvit_status set_order(struct layer_norm *p, const qvit_tensor *order, qvit_error *error)
+{
+    if (!order) return QVIT_OK;
+    int32_t *read = qvitp_engine_alloc(p->base.engine, p->n, sizeof *read + 1);
+    if (!read) return qvitp_no_memory(error);
+    uint8_t *seen = (uint8_t *)(read + p->n);
+    qvit_status status = qvitp_order_read(order, "output_order", p->n, read, seen, error);
+    if (status == QVIT_OK) p->move_count = qvitp_order_moves(read, p->n, p->moves, seen);
+    qvitp_engine_free(p->base.engine, read);
+    return status;
 }
 
 /* gamma and beta arrive as the caller's; the output's multiplication and addition are folded in. */
 static qvit_status build(struct layer_norm *p, const qvit_layer_norm_options *o, qvit_error *error)
 {
+    QVITP_TRY(set_order(p, o->output_order, error));
     float *mul = qvitp_engine_alloc(p->base.engine, p->n, 2 * sizeof *mul);
     if (!mul) return qvitp_no_memory(error);
     float *add = mul + p->n;
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift};
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, NULL};
     qvitp_output_fill(&output, 0, p->n, mul, NULL, add, &p->form);
     for (size_t j = 0; j < p->n; j++) {
         p->gamma[j] = qvitp_vector_get(o->gamma, j, 1);
@@ -95,7 +112,8 @@ qvit_status qvit_layer_norm_create(const qvit_engine *engine,
     struct layer_norm made = {.base = {.engine = engine, .op = QVITP_OP_LAYER_NORM},
                               .n = o.gamma->dims[0],
                               .output = o.output.dtype,
-                              .eps = o.eps};
+                              .eps = o.eps,
+                              .move_count = o.output_order != NULL};
     struct layer_norm *p =
         (struct layer_norm *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
     if (!p) return QVIT_ERR_NO_MEMORY;
@@ -127,6 +145,8 @@ static void run_row(void *argument, size_t index, size_t worker)
         .out = p->form.out,
     };
     p->base.engine->kernels.layer_norm->run(&row);
+    if (p->move_count)
+        qvitp_order_row(p->moves, p->move_count, row.out == QVITP_OUT_CODE ? 1 : 4, row.dst);
 }
 
 qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,

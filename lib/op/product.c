@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/numerics.h"
 #include "base/shares.h"
+#include "op/order.h"
 #include "plan/pack.h"
 #include "tensor.h"
 
@@ -43,12 +44,26 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     return QVIT_OK;
 }
 
+void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
+                    const struct qvitp_k_blocks *blocks)
+{
+    if (blocks->count == 1) return;
+    left->k_blocks = blocks;
+    left->stage = engine->kernels.stage_k;
+    left->kernel = left->twin ? engine->kernels.gemm_t8s8_k : engine->kernels.gemm_u8s8_k;
+}
+
+size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k)
+{
+    return left->k_blocks ? left->k_blocks->packed : qvitp_packed_k(left->kernel, k);
+}
+
 /* Whether rows of k codes can be multiplied where they lie. */
 static int in_place(const struct qvitp_left *left, size_t k)
 {
     if (left->kernel->a_form == QVITP_A_F32) return 1;
     return left->kernel->a_form == QVITP_A_U8 && left->stage_form == QVITP_STAGE_U8 &&
-           k % left->kernel->kstep == 0;
+           qvitp_left_packed_k(left, k) == k;
 }
 
 /* Bytes of an element as the kernel reads it. */
@@ -59,7 +74,7 @@ static size_t left_element(const struct qvitp_left *left)
 
 size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k)
 {
-    size_t packed = qvitp_packed_k(left->kernel, k);
+    size_t packed = qvitp_left_packed_k(left, k);
     size_t bytes = qvitp_mul(qvitp_mul(rows, packed), left_element(left));
     return qvitp_round_up(bytes, QVIT_ALIGNMENT);
 }
@@ -80,6 +95,22 @@ static const char *left_row(const struct qvitp_block *b, size_t row)
     return (const char *)b->a + place * b->lda;
 }
 
+/* Stages n codes from place `from` on to the packed places [to, end) of a row. */
+static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t from, size_t n,
+                      char *dst, size_t to, size_t end)
+{
+    const struct qvitp_left *left = b->left;
+    struct qvitp_stage stage = {.n = n,
+                                .padded = end - to,
+                                .codes = row + from,
+                                .dst = dst + to * left_element(left),
+                                .form = left->stage_form,
+                                .half = left->half};
+    if (left->twin)
+        stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+    left->stage(&stage);
+}
+
 /* Copies one row into the tile's scratch memory, in the form that the kernel reads. */
 static void stage_row(const struct qvitp_block *b, size_t row, size_t i,
                       const struct qvitp_tile *tile)
@@ -90,21 +121,22 @@ static void stage_row(const struct qvitp_block *b, size_t row, size_t i,
         memcpy(dst, left_row(b, row + i), b->k * sizeof(float));
         return;
     }
-    struct qvitp_stage stage = {.n = b->k,
-                                .padded = tile->k,
-                                .codes = (const uint8_t *)left_row(b, row + i),
-                                .dst = dst,
-                                .form = left->stage_form,
-                                .half = left->half};
-    if (left->twin) stage.dst2 = dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
-    left->stage(&stage);
+    const uint8_t *codes = (const uint8_t *)left_row(b, row + i);
+    const struct qvitp_k_blocks *blocks = left->k_blocks;
+    if (!blocks || blocks->packed == b->k) { /* nothing is padded but the end */
+        stage_run(b, codes, 0, b->k, dst, 0, tile->k);
+        return;
+    }
+    for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++])
+        stage_run(b, codes, blocks->starts[h], blocks->starts[h + 1] - blocks->starts[h], dst, to,
+                  blocks->ends[h]);
 }
 
 /* Points the tile at its left rows, staging them first where they cannot be read in place. */
 static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile *tile)
 {
     const struct qvitp_left *left = b->left;
-    tile->k = qvitp_packed_k(left->kernel, b->k);
+    tile->k = qvitp_left_packed_k(left, b->k);
     if (!b->a_index && in_place(left, b->k)) {
         tile->a = left_row(b, row);
         tile->lda = b->lda;
@@ -190,11 +222,12 @@ void qvitp_output_fill(const struct qvitp_output *o, size_t first, size_t n, flo
     if (twin) epilogue->mul_neg = mul_neg;
     for (size_t j = 0; j < n; j++) {
         struct qvitp_coder c = {.scale = 1, .scale2 = 1};
-        if (q) c = qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, first + j));
-        float scale = qvitp_vector_get(o->scale, first + j, 1);
+        size_t channel = qvitp_order_at(o->order, first + j);
+        if (q) c = qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
+        float scale = qvitp_vector_get(o->scale, channel, 1);
         mul[j] = 1.0f / (scale * (twin ? c.scale2 : c.scale));
         if (twin) mul_neg[j] = 1.0f / (scale * c.scale);
-        add[j] = c.zero - qvitp_vector_get(o->shift, first + j, 0) * mul[j];
+        add[j] = c.zero - qvitp_vector_get(o->shift, channel, 0) * mul[j];
     }
 }
 
@@ -202,11 +235,14 @@ void qvitp_epilogue_fold(struct qvitp_epilogue *e, size_t n, float *scale, float
                          float *bias, const float *mul, const float *add)
 {
     if (!e->mul || e->mul_neg || e->gelu || e->residual != QVITP_RESIDUAL_NONE) return;
-    for (size_t j = 0; j < n; j++) {
-        if (scale) scale[j] *= mul[j];
-        if (scale2) scale2[j] *= mul[j];
-        bias[j] = bias[j] * mul[j] + add[j];
-    }
+    size_t h = 0;
+    do { /* K-blocks, or the one */
+        for (size_t j = 0; j < n; j++) {
+            if (scale) scale[h * e->k_stride + j] *= mul[j];
+            if (scale2) scale2[h * e->k_stride + j] *= mul[j];
+        }
+    } while (++h < e->k_blocks);
+    for (size_t j = 0; j < n; j++) bias[j] = bias[j] * mul[j] + add[j];
     e->mul = e->add = NULL;
 }
 

@@ -6,6 +6,7 @@
 #define QVITP_PRODUCT_H
 
 #include "engine.h"
+#include "op/k_blocks.h"
 #include "quant/quantizer.h"
 
 /* The left operand as the kernel wants it. */
@@ -16,6 +17,7 @@ struct qvitp_left {
     int32_t twin;
     int32_t zero;     /* point of the staged codes: a sum starts at -zero * column sum */
     int32_t code_max; /* the largest staged code */
+    const struct qvitp_k_blocks *k_blocks; /* NULL: one scale over all of k */
 };
 
 /* Chooses kernel and staging for codes, and for a port (quantizer NULL: float), UNSUPPORTED where there
@@ -24,6 +26,13 @@ void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
                       const struct qvitp_coder *coder);
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             const qvit_port *port, const char *name, qvit_error *error);
+
+/* Lets the product run in K-blocks; they must live as long. One block changes nothing. */
+void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
+                    const struct qvitp_k_blocks *blocks);
+
+/* k as the kernel sees it: padded, in K-blocks each of these. */
+size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k);
 
 /* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
 size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
@@ -63,6 +72,8 @@ size_t qvitp_tiles(size_t m, size_t mr);
 struct qvitp_output {
     const qvit_port *port;
     const qvit_tensor *scale, *shift;
+    const int32_t
+        *order; /* NULL, or the channel of each column: that the port and the vectors know */
 };
 /* What is stored, and between which codes. */
 void qvitp_output_form(const qvit_port *port, struct qvitp_epilogue *epilogue);
@@ -72,8 +83,8 @@ void qvitp_output_fill(const struct qvitp_output *output, size_t first, size_t n
                        float *mul_neg, float *add, struct qvitp_epilogue *epilogue);
 
 /*
- * Folds mul and add into scale, scale2 and bias where nothing stands between them (no GELU, no
- * residual, no twin output), so that the kernel multiplies once.
+ * Folds mul and add into scale, scale2 (of every K-block) and bias where nothing stands between them (no
+ * GELU, no residual, no twin output), so that the kernel multiplies once.
  */
 void qvitp_epilogue_fold(struct qvitp_epilogue *epilogue, size_t n, float *scale, float *scale2,
                          float *bias, const float *mul, const float *add);

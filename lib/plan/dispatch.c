@@ -35,6 +35,11 @@ uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
             out->gemm_t8s8 = table->gemm_t8s8;
             out->stage = table->stage;
         }
+        if (table->gemm_u8s8_k) { /* as do these, which may be another's */
+            out->gemm_u8s8_k = table->gemm_u8s8_k;
+            out->gemm_t8s8_k = table->gemm_t8s8_k;
+            out->stage_k = table->stage_k;
+        }
         if (table->gemm_f32) out->gemm_f32 = table->gemm_f32;
         if (table->softmax) out->softmax = table->softmax;
         if (table->layer_norm) out->layer_norm = table->layer_norm;

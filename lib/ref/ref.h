@@ -49,6 +49,14 @@ struct qvitp_ref_epilogue {
 };
 float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e);
 
+/* The same for products in K-blocks, in two steps. Of one element, lo[h] and hi[h] are the accumulators
+ * of block h: what the products below return for the k of that block alone. First the sum of
+ * u_h = lo[h] * scale[h], or lo[h] * scale[h] + hi[h] * scale2[h], in rising h from u_0 on (scale2 and hi
+ * NULL: a plain operand); then the rest of the epilogue, whose scales are not read. */
+float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, const float *scale,
+                      const float *scale2);
+float qvitp_ref_finish(float sum, const struct qvitp_ref_epilogue *e);
+
 /* acc[m x n] = sum over k of (a - zero) * b, a unsigned codes [m x k], b codes [n x k] (row j of b
  * is column j of the product, as weights are stored). */
 void qvitp_ref_gemm_u8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda, int32_t zero,

@@ -52,15 +52,31 @@ void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
         }
 }
 
-float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e)
+float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, const float *scale,
+                      const float *scale2)
 {
-    float t = (float)lo * e->scale;
-    if (e->twin) t = t + (float)hi * e->scale2;
-    t = t + e->bias;
+    float sum = 0;
+    for (size_t h = 0; h < blocks; h++) {
+        float u = (float)lo[h] * scale[h];
+        if (scale2) u = u + (float)hi[h] * scale2[h];
+        sum = h ? sum + u : u; /* 0 + u would lose the sign of -0 */
+    }
+    return sum;
+}
+
+float qvitp_ref_finish(float sum, const struct qvitp_ref_epilogue *e)
+{
+    float t = sum + e->bias;
     if (e->gelu) t = qvitp_ref_gelu(t);
     if (e->has_residual) t = t + e->residual;
     if (e->has_mul) t = t * (t < 0 ? e->mul_neg : e->mul) + e->add;
     return t;
+}
+
+float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e)
+{
+    float sum = qvitp_ref_k_sum(1, &lo, &hi, &e->scale, e->twin ? &e->scale2 : NULL);
+    return qvitp_ref_finish(sum, e);
 }
 
 uint8_t qvitp_ref_code(float t, float lo, float hi)

@@ -40,7 +40,7 @@ static void recipe_names_come_in_order(void)
 {
     static const char *const names[] = {"minmax",  "percentile",   "mse",     "cosine",
                                         "ptq4vit", "ptq4vit-fast", "liu2021", "easyquant",
-                                        "aciq",    "best"};
+                                        "aciq",    "best",         "ptq-sl"};
     const size_t count = sizeof names / sizeof names[0];
     for (size_t i = 0; i < count; i++) CHECK_STR(qvit_recipe_name(i), names[i]);
     CHECK(!qvit_recipe_name(count));

@@ -20,6 +20,8 @@ struct kind {
     enum output output;
     enum residual residual;
     bool gelu, bias, in_place, scaled, shifted;
+    bool blocks, input_ordered,
+        output_ordered; /* sub-layer scales; channels that do not stand in turn */
 };
 
 struct layer {
@@ -27,7 +29,7 @@ struct layer {
     qvit_engine *engine; /* of the quantizers */
     size_t rank, dims[QVIT_MAX_RANK], rows, n, k;
     qvit_linear_options make;
-    struct view weights, bias, scale, shift, input, residual;
+    struct view weights, bias, scale, shift, input, residual, input_order, output_order;
     double *x, *w, *r; /* what the codes mean: [rows][k], [n][k], [rows][n] */
     double *value,
         *bound; /* [rows][n]: past activation and residual, and how far a float may be off */
@@ -86,20 +88,58 @@ static void fill_port(const qvit_port *port, const qvit_tensor *t, float amplitu
     fill_codes(t, c.lo, c.hi);
 }
 
+static struct view order_random(size_t n)
+{
+    struct view v = view_strided(QVIT_DTYPE_S32, 1, &n, 9);
+    for (size_t i = 0; i < n; i++) {
+        size_t j = test_below(i + 1);
+        tensor_set(&v.t, i, tensor_get(&v.t, j));
+        tensor_set(&v.t, j, (double)i);
+    }
+    return v;
+}
+
+/* The channel at a place of the input, and of the output. */
+static size_t input_at(const struct layer *l, size_t place)
+{
+    return l->kind.input_ordered ? (size_t)tensor_get(&l->input_order.t, place) : place;
+}
+static size_t output_at(const struct layer *l, size_t place)
+{
+    return l->kind.output_ordered ? (size_t)tensor_get(&l->output_order.t, place) : place;
+}
+
+static void make_orders(struct layer *l)
+{
+    if (l->kind.input_ordered) {
+        l->input_order = order_random(l->k);
+        l->make.input_order = &l->input_order.t;
+    }
+    if (l->kind.output_ordered) {
+        l->output_order = order_random(l->n);
+        l->make.output_order = &l->output_order.t;
+    }
+}
+
 static int32_t random_bits(void) { return 2 + (int32_t)test_below(7); }
 
 static void make_input(struct layer *l)
 {
     l->make.input.dtype = QVIT_DTYPE_F32;
     if (l->kind.input) {
+        qvit_granularity *g = l->kind.blocks ? granularity_random(l->engine, QVIT_ANY, l->k) : NULL;
         const qvit_quantizer *q =
-            quantizer_random(l->engine, l->kind.input, random_bits(), 0, NULL, 4, -1);
+            quantizer_random(l->engine, l->kind.input, random_bits(), 0, g, 4, -1);
         l->make.input.quantizer = q;
         l->make.input.dtype = qvit_quantizer_code_dtype(q);
     }
     l->input = view_strided(l->make.input.dtype, l->rank, dims_with(l, l->k), 9);
     fill_port(&l->make.input, &l->input.t, 1);
-    l->x = numbers(l->make.input.quantizer, &l->input.t);
+    struct view channels = view_dense(l->make.input.dtype, l->rank, dims_with(l, l->k));
+    for (size_t i = 0; i < l->rows * l->k; i++)
+        tensor_set(&channels.t, i / l->k * l->k + input_at(l, i % l->k),
+                   tensor_get(&l->input.t, i));
+    l->x = numbers(l->make.input.quantizer, &channels.t);
 }
 
 static void make_weights(struct layer *l)
@@ -109,7 +149,10 @@ static void make_weights(struct layer *l)
     if (l->kind.input) {
         int32_t bits = random_bits();
         uint32_t flags = bits == 8 || test_below(2) ? QVIT_QUANTIZER_NARROW : 0;
-        qvit_granularity *g = test_below(3) ? granularity_random(l->engine, l->n, QVIT_ANY) : NULL;
+        qvit_granularity *g =
+            test_below(3) || l->kind.blocks
+                ? granularity_random(l->engine, l->n, l->kind.blocks ? l->k : QVIT_ANY)
+                : NULL;
         port->quantizer =
             quantizer_random(l->engine, QVIT_SCHEME_SYMMETRIC, bits, flags, g, 0.3f, 0);
         const qvit_dtype types[] = {QVIT_DTYPE_S8, QVIT_DTYPE_S6, QVIT_DTYPE_S4}; /* that hold it */
@@ -144,8 +187,9 @@ static void make_residual(struct layer *l)
 static double gelu(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 
 /* One element past activation and residual, and how far a float32 computation of it may be off. */
-static void simulate_one(const struct layer *l, size_t row, size_t column)
+static void simulate_one(const struct layer *l, size_t row, size_t place)
 {
+    size_t column = output_at(l, place);
     double sum = 0, magnitude = 0;
     for (size_t i = 0; i < l->k; i++) {
         double product = l->x[row * l->k + i] * l->w[column * l->k + i];
@@ -155,12 +199,13 @@ static void simulate_one(const struct layer *l, size_t row, size_t column)
     double bias = l->kind.bias ? tensor_get(&l->bias.t, column) : 0, t = sum + bias;
     /* Integer sums are exact and their scaling rounds a few times; floats add up one by one. */
     double roundings = l->kind.input ? 12 : (double)l->k + 4;
+    if (l->kind.blocks) roundings += 2 * (double)l->k; /* a block may be one channel */
     double bound = roundings * UNIT * (magnitude + fabs(bias));
     if (l->kind.gelu) {
         bound = 1.13 * bound + 1.3e-6 + 4 * UNIT * fabs(t); /* GELU's slope is at most 1.129 */
         t = gelu(t);
     }
-    size_t at = row * l->n + column;
+    size_t at = row * l->n + place;
     double residual = l->r ? l->r[at] : 0;
     l->value[at] = t + residual;
     l->bound[at] = bound + 4 * UNIT * (fabs(t) + fabs(residual));
@@ -216,6 +261,7 @@ static void make_layer(struct layer *l)
     l->engine = engine_new();
     l->make = (qvit_linear_options)QVIT_LINEAR_OPTIONS_INIT;
     l->make.activation = l->kind.gelu ? QVIT_ACTIVATION_GELU : QVIT_ACTIVATION_NONE;
+    make_orders(l);
     make_input(l);
     make_weights(l);
     make_residual(l);
@@ -289,7 +335,7 @@ static struct view output_by_rows(struct layer *l, const qvit_engine *engine)
 
 static void check_code(const struct layer *l, size_t i, double value, double bound, int code)
 {
-    size_t j = i % l->n;
+    size_t j = output_at(l, i % l->n);
     struct coder c = coder_at(l->make.output.quantizer, 0, j);
     bool twin = c.scheme == QVIT_SCHEME_TWIN_GELU;
     double finest = twin ? fmin(c.scale, c.scale2) : c.scale;
@@ -320,8 +366,9 @@ static void check_output(const struct layer *l, const qvit_tensor *out)
             check_sum(l, i, got);
             continue;
         }
-        if (l->kind.scaled) scale = tensor_get(&l->scale.t, i % l->n);
-        if (l->kind.shifted) shift = tensor_get(&l->shift.t, i % l->n);
+        size_t channel = output_at(l, i % l->n);
+        if (l->kind.scaled) scale = tensor_get(&l->scale.t, channel);
+        if (l->kind.shifted) shift = tensor_get(&l->shift.t, channel);
         double value = (l->value[i] - shift) / scale;
         double bound = (l->bound[i] + 8 * UNIT * fabs(shift)) / scale + 8 * UNIT * fabs(value);
         if (l->kind.output != OUT_F32) {
@@ -412,6 +459,47 @@ static void twin_softmax_inputs_match_double_precision(void)
 static void twin_gelu_inputs_match_double_precision(void)
 {
     layers_match_double_precision(QVIT_SCHEME_TWIN_GELU, 200, 8);
+}
+
+/* Any partition of weights and inputs, any order of channels. */
+static void sublayers_match_double_precision(void)
+{
+    static const qvit_scheme schemes[] = {QVIT_SCHEME_ASYMMETRIC, QVIT_SCHEME_SYMMETRIC,
+                                          QVIT_SCHEME_TWIN_SOFTMAX, QVIT_SCHEME_TWIN_GELU};
+    for (int t = 0; t < 240; t++) {
+        struct layer l = {.kind = {.input = schemes[t % 4],
+                                   .output = (enum output)test_below(OUTPUTS),
+                                   .residual = (enum residual)test_below(RESIDUALS),
+                                   .blocks = true,
+                                   .input_ordered = test_below(2),
+                                   .output_ordered = test_below(2)}};
+        if (l.kind.output == OUT_S32) l.kind.output = OUT_F32;
+        randomise(&l.kind);
+        random_rows(&l, 40);
+        l.n = random_size(60);
+        l.k = random_size(60);
+        make_layer(&l);
+        struct view out = output_of(&l, l.engine);
+        check_output(&l, &out.t);
+        check_variants(&l, &out.t);
+        layer_free(&l);
+    }
+}
+
+static void ordered_floats_match_double_precision(void)
+{
+    for (int t = 0; t < 20; t++) {
+        struct layer l = {
+            .kind = {.input_ordered = test_below(2), .output_ordered = test_below(2)}};
+        randomise(&l.kind);
+        random_rows(&l, 40);
+        l.n = random_size(60);
+        l.k = random_size(60);
+        make_layer(&l);
+        struct view out = output_of(&l, l.engine);
+        check_output(&l, &out.t);
+        layer_free(&l);
+    }
 }
 
 static void float_inputs_match_double_precision(void) { layers_match_double_precision(0, 200, 8); }
@@ -762,6 +850,8 @@ int main(int argc, char **argv)
     RUN(twin_softmax_inputs_match_double_precision);
     RUN(twin_gelu_inputs_match_double_precision);
     RUN(float_inputs_match_double_precision);
+    RUN(sublayers_match_double_precision);
+    RUN(ordered_floats_match_double_precision);
     RUN(every_edge_of_plain_codes);
     RUN(every_edge_of_twin_codes);
     RUN(every_edge_of_floats);

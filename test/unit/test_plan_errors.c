@@ -248,7 +248,7 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_S32, NULL));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_U4, kit.u4));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_S6, kit.s6));
-    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_U8, kit.u8_columns));
+    BAD(QVIT_ERR_SHAPE, linear.make.o.input = port(QVIT_DTYPE_U8, kit.u8_five_columns));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_NONE);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_S4);
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.dtype = QVIT_DTYPE_S6);
@@ -258,7 +258,6 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.s8);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_U8, kit.u8));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.twin_gelu);
-    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.narrow_columns);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.residual = port(QVIT_DTYPE_U8, NULL));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.residual = port(QVIT_DTYPE_S8, kit.u8));

@@ -1,0 +1,363 @@
+/*
+ * linear_make.c - out = encode(activation(in * W^T + bias) + residual): making the plan.
+ *
+ * Quantizers, biases and weights know channels; the plan knows places, where the orders say what stands.
+ * So the orders end here: weights are packed, and vectors filled, as the places ask.
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/options.h"
+#include "op/linear.h"
+#include "op/order.h"
+#include "plan/pack.h"
+#include "tensor.h"
+
+/* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. */
+enum { CHUNK_BYTES = 256 * 1024 };
+
+QVITP_DEFINE_INIT(qvit_linear_options, QVIT_LINEAR_OPTIONS_INIT)
+
+/* What a plan is made of. */
+struct source {
+    const qvit_linear_options *options;
+    size_t n, k;
+    int32_t *input_order, *output_order; /* NULL: as it is */
+    void *orders;                        /* the memory of both */
+    struct qvitp_k_sides sides;          /* of codes */
+};
+
+/* ---- checks ---- */
+
+static qvit_status check_ports(const qvit_linear_options *o, qvit_error *error)
+{
+    QVITP_TRY(qvitp_port_check(&o->input, "input", error));
+    QVITP_TRY(qvitp_port_check(&o->weight, "weight", error));
+    if (o->residual.dtype != QVIT_DTYPE_NONE)
+        QVITP_TRY(qvitp_port_check(&o->residual, "residual", error));
+    const qvit_quantizer *input = o->input.quantizer, *weight = o->weight.quantizer;
+    const qvit_quantizer *residual = o->residual.quantizer;
+    if (!input != !weight ||
+        (!input && (o->input.dtype != QVIT_DTYPE_F32 || o->weight.dtype != QVIT_DTYPE_F32)))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "input %s with weights %s: both are codes or both are f32",
+                          qvitp_dtype_name(o->input.dtype), qvitp_dtype_name(o->weight.dtype));
+    if (input && input->granularity->row_blocks != 1)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "input: blocks of rows");
+    if (weight) QVITP_TRY(qvitp_right_check(&o->weight, "weight", error));
+    if (residual && (!qvitp_quantizer_is_layer(residual) || qvitp_quantizer_is_twin(residual) ||
+                     qvitp_dtype_packed(o->residual.dtype)))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "residual: only uniform layer codes");
+    if (!residual && o->residual.dtype == QVIT_DTYPE_S32)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "residual: s32");
+    if (o->activation != QVIT_ACTIVATION_NONE && o->activation != QVIT_ACTIVATION_GELU)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "unknown activation %d", (int)o->activation);
+    return QVIT_OK;
+}
+
+static qvit_status check_sums_output(const qvit_linear_options *o, qvit_error *error)
+{
+    if (o->output.dtype != QVIT_DTYPE_S32) return QVIT_OK;
+    if (o->input.quantizer && !qvitp_quantizer_is_twin(o->input.quantizer) && !o->activation &&
+        !o->bias && o->residual.dtype == QVIT_DTYPE_NONE && !o->output_scale && !o->output_shift)
+        return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                      "s32 output: the bare sums of plain codes, nothing else");
+}
+
+static qvit_status check_options(const qvit_linear_options *o, qvit_error *error)
+{
+    QVITP_TRY(check_ports(o, error));
+    size_t any[2] = {0, 0};
+    QVITP_TRY(qvitp_tensor_expect(o->weights, "weights", o->weight.dtype, QVITP_ANY_LAST_STRIDE, 2,
+                                  any, error));
+    size_t n = o->weights->dims[0];
+    if (o->weight.quantizer &&
+        !qvitp_granularity_fits(o->weight.quantizer->granularity, n, o->weights->dims[1]))
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "weights: %zu x %zu do not fit the granularity", n,
+                          o->weights->dims[1]);
+    if (o->input.quantizer &&
+        !qvitp_granularity_fits(o->input.quantizer->granularity, QVIT_ANY, o->weights->dims[1]))
+        return qvitp_fail(error, QVIT_ERR_SHAPE, "input: the granularity is not over %zu columns",
+                          o->weights->dims[1]);
+    QVITP_TRY(qvitp_vector_check(o->bias, "bias", n, error));
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, NULL};
+    QVITP_TRY(qvitp_output_check(&output, n, error));
+    return check_sums_output(o, error);
+}
+
+/* ---- orders ---- */
+
+static qvit_status read_orders(const qvit_engine *engine, struct source *s, qvit_error *error)
+{
+    const qvit_linear_options *o = s->options;
+    if (!o->input_order && !o->output_order) return QVIT_OK;
+    s->orders = qvitp_engine_alloc(engine, qvitp_add(s->n, s->k), sizeof(int32_t) + 1);
+    if (!s->orders) return qvitp_no_memory(error);
+    int32_t *input = s->orders, *output = input + s->k;
+    uint8_t *seen = (uint8_t *)(output + s->n);
+    QVITP_TRY(qvitp_order_read(o->input_order, "input_order", s->k, input, seen, error));
+    QVITP_TRY(qvitp_order_read(o->output_order, "output_order", s->n, output, seen, error));
+    if (o->input_order) s->input_order = input;
+    if (o->output_order) s->output_order = output;
+    return QVIT_OK;
+}
+
+/* ---- weights ---- */
+
+static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
+{
+    struct qvitp_linear *p = (struct qvitp_linear *)plan;
+    struct qvitp_k_blocks *b = &p->k_blocks;
+    size_t n = p->columns, all = qvitp_mul(n, b->count);
+    p->panels = qvitp_carve(
+        c, qvitp_packed_bytes(p->left.kernel, p->n, qvitp_left_packed_k(&p->left, p->k)), 1);
+    p->init = qvitp_carve(c, all, sizeof *p->init);
+    p->scale = qvitp_carve(c, all, sizeof *p->scale);
+    p->scale2 = p->left.twin ? qvitp_carve(c, all, sizeof *p->scale2) : NULL;
+    p->bias = qvitp_carve(c, n, sizeof *p->bias);
+    p->mul = qvitp_carve(c, n, sizeof *p->mul);
+    p->mul_neg = qvitp_carve(c, n, sizeof *p->mul_neg);
+    p->add = qvitp_carve(c, n, sizeof *p->add);
+    b->starts = qvitp_carve(c, b->count + 1, sizeof *b->starts);
+    b->ends = qvitp_carve(c, b->count, sizeof *b->ends);
+}
+
+/* What codes of the input's block stand for 0, as they are staged. */
+static int32_t zero_point(const struct qvitp_linear *p, const struct qvitp_coder *in)
+{
+    return in->scheme == QVIT_SCHEME_SYMMETRIC ? p->left.zero : (int32_t)in->zero;
+}
+
+/* The input's coder in a K-block. */
+static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct source *s,
+                                      size_t block)
+{
+    size_t channel = qvitp_k_channel(&s->sides, p->k_blocks.starts[block]);
+    const qvit_quantizer *q = s->sides.input;
+    return qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
+}
+
+/*
+ * Packs one row of codes, checks them, and sets where its sums start. A sum of k terms, and every part
+ * of it, stays below (code_max + |zero|) * sum |w|, which must fit an int32.
+ */
+static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, size_t row,
+                              int8_t *codes, qvit_error *error)
+{
+    const qvit_quantizer *q = s->sides.weight;
+    const qvit_tensor *weights = s->options->weights;
+    const struct qvitp_k_blocks *blocks = &p->k_blocks;
+    size_t channel = qvitp_order_at(s->output_order, row);
+    ptrdiff_t at = qvitp_tensor_row(weights, channel);
+    int64_t bound = 0;
+    for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++]) {
+        struct qvitp_coder in = input_coder(p, s, h);
+        int32_t zero = zero_point(p, &in);
+        int64_t sum = 0, magnitude = 0;
+        for (size_t i = blocks->starts[h]; i < blocks->starts[h + 1]; i++) {
+            size_t from = qvitp_k_channel(&s->sides, i);
+            int32_t code = qvitp_get_int(weights, at, from);
+            if ((float)code < q->lo || (float)code > q->hi)
+                return qvitp_fail(error, QVIT_ERR_VALUE,
+                                  "weights: code %d at [%zu, %zu] is outside "
+                                  "%d..%d",
+                                  (int)code, channel, from, (int)q->lo, (int)q->hi);
+            codes[to + i - blocks->starts[h]] = (int8_t)code;
+            sum += code;
+            magnitude += code < 0 ? -code : code;
+        }
+        p->init[h * p->columns + row] = (int32_t)(-zero * sum);
+        bound += (p->left.code_max + zero) * magnitude;
+    }
+    if (bound > INT32_MAX)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                          "weights: the sums of row %zu could overflow 32 bits", channel);
+    qvitp_pack_row(p->left.kernel, blocks->packed, codes, row, p->panels);
+    return QVIT_OK;
+}
+
+static qvit_status pack_floats(struct qvitp_linear *p, const struct source *s, size_t row,
+                               float *values, qvit_error *error)
+{
+    const qvit_tensor *weights = s->options->weights;
+    size_t channel = qvitp_order_at(s->output_order, row);
+    ptrdiff_t at = qvitp_tensor_row(weights, channel);
+    for (size_t i = 0; i < p->k; i++) {
+        size_t from = qvitp_order_at(s->input_order, i);
+        values[i] = qvitp_get_float(weights, at, from);
+        if (!isfinite(values[i]))
+            return qvitp_fail(error, QVIT_ERR_VALUE, "weights: [%zu, %zu] is not finite", channel,
+                              from);
+    }
+    qvitp_pack_row(p->left.kernel, p->k, values, row, p->panels);
+    return QVIT_OK;
+}
+
+static qvit_status pack_weights(struct qvitp_linear *p, const struct source *s, qvit_error *error)
+{
+    /* what stands between two K-blocks stays 0 */
+    void *row =
+        qvitp_engine_alloc(p->base.engine, qvitp_left_packed_k(&p->left, p->k), sizeof(float));
+    if (!row) return qvitp_no_memory(error);
+    qvit_status status = QVIT_OK;
+    for (size_t i = 0; i < p->n && status == QVIT_OK; i++)
+        status =
+            s->sides.weight ? pack_codes(p, s, i, row, error) : pack_floats(p, s, i, row, error);
+    qvitp_engine_free(p->base.engine, row);
+    return status;
+}
+
+/* ---- vectors ---- */
+
+/* The scale of every output in one K-block: that of the input's codes times that of its weights' block.
+ * The low range of twin GELU codes is negative and staged as magnitudes, so its scale carries the sign. */
+static void set_scales(struct qvitp_linear *p, const struct source *s, size_t block)
+{
+    const qvit_quantizer *weight = s->sides.weight;
+    const qvit_granularity *g = weight->granularity;
+    struct qvitp_coder in = input_coder(p, s, block);
+    float sign = in.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
+    size_t column = qvitp_col_block(g, qvitp_k_channel(&s->sides, p->k_blocks.starts[block]));
+    for (size_t j = 0; j < p->n; j++) {
+        size_t row = qvitp_row_block(g, qvitp_order_at(s->output_order, j));
+        float scale = qvitp_quantizer_coder(weight, row * g->col_blocks + column).scale;
+        p->scale[block * p->columns + j] = sign * in.scale * scale;
+        if (p->left.twin) p->scale2[block * p->columns + j] = in.scale2 * scale;
+    }
+}
+
+static void set_residual(struct qvitp_epilogue *e, const qvit_port *port)
+{
+    e->residual = port->dtype == QVIT_DTYPE_F32  ? QVITP_RESIDUAL_F32
+                  : port->dtype == QVIT_DTYPE_U8 ? QVITP_RESIDUAL_U8
+                  : port->dtype == QVIT_DTYPE_S8 ? QVITP_RESIDUAL_S8
+                                                 : QVITP_RESIDUAL_NONE;
+    if (!port->quantizer) return;
+    struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
+    e->residual_scale = coder.scale;
+    e->residual_zero = coder.zero;
+}
+
+static qvit_status check_finite(const struct qvitp_linear *p, qvit_error *error)
+{
+    const size_t all = p->k_blocks.count * p->columns;
+    const struct {
+        const float *at;
+        size_t size;
+    } vectors[] = {{p->scale, all}, {p->scale2, all},   {p->bias, p->n},
+                   {p->mul, p->n},  {p->mul_neg, p->n}, {p->add, p->n}};
+    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
+        for (size_t j = 0; vectors[v].at && j < vectors[v].size; j++)
+            if (!isfinite(vectors[v].at[j]))
+                return qvitp_fail(error, QVIT_ERR_VALUE,
+                                  "the scales of output %zu, multiplied together, are not finite",
+                                  j % p->columns);
+    return QVIT_OK;
+}
+
+static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_error *error)
+{
+    const qvit_linear_options *o = s->options;
+    struct qvitp_epilogue *e = &p->epilogue;
+    if (s->sides.input) qvitp_k_blocks_cut(&s->sides, p->left.kernel->kstep, &p->k_blocks);
+    if (p->left.k_blocks) p->left.k_blocks = &p->k_blocks;
+    QVITP_TRY(pack_weights(p, s, error));
+    for (size_t h = 0; s->sides.input && h < p->k_blocks.count; h++) set_scales(p, s, h);
+    for (size_t j = 0; o->bias && j < p->n; j++)
+        p->bias[j] = qvitp_vector_get(o->bias, qvitp_order_at(s->output_order, j), 0);
+    *e = (struct qvitp_epilogue){.init = p->init,
+                                 .scale = p->scale,
+                                 .scale2 = p->scale2,
+                                 .bias = p->bias,
+                                 .gelu = o->activation == QVIT_ACTIVATION_GELU};
+    if (p->left.k_blocks) {
+        e->k_blocks = p->k_blocks.count;
+        e->k_ends = p->k_blocks.ends;
+        e->k_stride = p->columns;
+    }
+    set_residual(e, &o->residual);
+    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, s->output_order};
+    qvitp_output_fill(&output, 0, p->n, p->mul, p->mul_neg, p->add, e);
+    if (s->sides.input) qvitp_epilogue_fold(e, p->n, p->scale, p->scale2, p->bias, p->mul, p->add);
+    return check_finite(p, error);
+}
+
+static void explain(struct qvitp_linear *p, const qvit_linear_options *o)
+{
+    char what[120], in[40], out[40], blocks[40] = "";
+    qvitp_port_text(&o->input, in, sizeof in);
+    qvitp_port_text(&o->output, out, sizeof out);
+    if (p->left.k_blocks) snprintf(blocks, sizeof blocks, " in %zu blocks of k", p->k_blocks.count);
+    snprintf(what, sizeof what, "linear %zu x %zu, %s x %s%s%s%s -> %s", p->n, p->k, in,
+             qvitp_dtype_name(o->weight.dtype), blocks, p->epilogue.gelu ? ", gelu" : "",
+             p->epilogue.residual ? ", residual" : "", out);
+    p->base.kernel = p->left.kernel->name;
+    qvitp_plan_explain(&p->base, what, p->base.kernel);
+}
+
+/* Columns for one task at once: as many panels as CHUNK_BYTES hold, at least one. */
+static size_t chunk_columns(const struct qvitp_linear *p)
+{
+    size_t nr = p->left.kernel->nr;
+    size_t panel = qvitp_packed_bytes(p->left.kernel, nr, qvitp_left_packed_k(&p->left, p->k));
+    size_t panels = panel < CHUNK_BYTES ? CHUNK_BYTES / panel : 1;
+    return panels * nr;
+}
+
+/* A plan without memory of its own: what it computes, and how large it is. */
+static qvit_status design(struct qvitp_linear *p, const struct source *s, qvit_error *error)
+{
+    const qvit_linear_options *o = s->options;
+    const qvit_engine *engine = p->base.engine;
+    QVITP_TRY(qvitp_left_init(&p->left, engine, &o->input, "input", error));
+    p->k_blocks.count = 1;
+    if (s->sides.input) {
+        p->k_blocks.count = qvitp_k_blocks_count(&s->sides);
+        qvitp_left_cut(&p->left, engine, &p->k_blocks);
+        qvitp_k_blocks_cut(&s->sides, p->left.kernel->kstep, &p->k_blocks);
+    }
+    if (p->left.k_blocks && o->output.dtype == QVIT_DTYPE_S32)
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "s32 output: of blocks of k");
+    p->columns = qvitp_vector_columns(p->left.kernel, p->n);
+    p->chunk = chunk_columns(p);
+    return QVIT_OK;
+}
+
+static qvit_status make(const qvit_engine *engine, const struct source *s, qvit_plan **out,
+                        qvit_error *error)
+{
+    const qvit_linear_options *o = s->options;
+    struct qvitp_linear made = {.base = {.engine = engine, .op = QVITP_OP_LINEAR},
+                                .n = s->n,
+                                .k = s->k,
+                                .input = o->input.dtype,
+                                .residual = o->residual.dtype,
+                                .output = o->output.dtype};
+    QVITP_TRY(design(&made, s, error));
+    struct qvitp_linear *p =
+        (struct qvitp_linear *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
+    if (!p) return QVIT_ERR_NO_MEMORY;
+    qvit_status status = build(p, s, error);
+    if (status == QVIT_OK) explain(p, o);
+    return qvitp_plan_finish(&p->base, status, out, error);
+}
+
+qvit_status qvit_linear_create(const qvit_engine *engine, const qvit_linear_options *options,
+                               qvit_plan **out, qvit_error *error)
+{
+    if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
+    *out = NULL;
+    if (!engine) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "engine is NULL");
+    qvit_linear_options o = QVIT_LINEAR_OPTIONS_INIT;
+    QVITP_TRY(QVITP_READ(&o, options, error));
+    QVITP_TRY(check_options(&o, error));
+    struct source s = {.options = &o, .n = o.weights->dims[0], .k = o.weights->dims[1]};
+    qvit_status status = read_orders(engine, &s, error);
+    s.sides = (struct qvitp_k_sides){o.input.quantizer, o.weight.quantizer, s.input_order, s.k};
+    if (status == QVIT_OK) status = make(engine, &s, out, error);
+    qvitp_engine_free(engine, s.orders);
+    return status;
+}
