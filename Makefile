@@ -49,8 +49,18 @@ INTERNAL := -Iinclude -Ilib -I.
 $(BUILD)/obj/lib/%.o $(BUILD)/obj/kernels/%.o: \
 	FLAGS := $(INTERNAL) -fPIC -fvisibility=hidden $(if $(SANITIZE),,-DNDEBUG)
 $(BUILD)/obj/examples/%.o: FLAGS := -Iinclude
+$(BUILD)/obj/examples/photos/%.o: FLAGS := -Iinclude $(PHOTO_FLAGS)
 $(BUILD)/obj/bench/%.o: FLAGS := $(INTERNAL)
 $(BUILD)/obj/test/%.o: FLAGS := $(INTERNAL) -Itest -Iexamples/vit
+
+# Of qvit-photos alone, and only where pkg-config finds them.
+has          = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
+JPEG        := $(call has,libjpeg)
+PNG         := $(call has,libpng)
+PHOTO_FLAGS := $(if $(JPEG),-DQVIT_HAVE_JPEG $(shell pkg-config --cflags libjpeg)) \
+               $(if $(PNG),-DQVIT_HAVE_PNG $(shell pkg-config --cflags libpng))
+PHOTO_LIBS  := $(if $(JPEG),$(shell pkg-config --libs libjpeg)) \
+               $(if $(PNG),$(shell pkg-config --libs libpng))
 
 # ---- what there is to build ----
 
@@ -58,6 +68,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard $(1))))
 LIB_OBJ    := $(call objects,lib/*.c lib/*/*.c kernels/*/*.c)
 COMMON_OBJ := $(call objects,examples/common/*.c)
 VIT_OBJ    := $(call objects,examples/vit/*.c)
+SHAPES_OBJ := $(call objects,examples/shapes/*.c)
+PHOTOS_OBJ := $(call objects,examples/photos/*.c)
 CHECK_OBJ  := $(call objects,test/checkasm/*.c)
 BENCH_OBJ  := $(call objects,bench/*.c)
 
@@ -65,23 +77,32 @@ programs = $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard $(1))))
 EXAMPLES   := $(call programs,examples/*.c)
 UNIT_TESTS := $(call programs,test/unit/test_*.c)
 VIT_TESTS  := $(call programs,test/vit/test_*.c)
+PHOTO_TESTS := $(call programs,test/photos/test_*.c)
+SHAPES     := $(BUILD)/examples/qvit-shapes
+PHOTOS     := $(BUILD)/examples/qvit-photos
 VIT        := $(if $(VIT_OBJ),$(BUILD)/examples/qvit-vit)
 CHECKASM   := $(if $(CHECK_OBJ),$(BUILD)/test/checkasm)
 BENCH      := $(if $(BENCH_OBJ),$(BUILD)/bench/qvit-bench)
-TESTS      := $(UNIT_TESTS) $(VIT_TESTS) $(CHECKASM)
-PROGRAMS   := $(EXAMPLES) $(VIT) $(BENCH) $(TESTS)
+TESTS      := $(UNIT_TESTS) $(VIT_TESTS) $(PHOTO_TESTS) $(CHECKASM)
+PROGRAMS   := $(EXAMPLES) $(VIT) $(SHAPES) $(PHOTOS) $(BENCH) $(TESTS)
 
 STATIC := $(BUILD)/libqvit.a
 SHARED := $(BUILD)/libqvit.so.$(VERSION)
 
 # ---- targets ----
 
-.PHONY: all lib examples bench test quick asan checkasm header-check install uninstall format lint \
+.PHONY: all lib examples demo demo-images bench test quick asan checkasm header-check install uninstall format lint \
         clean help FORCE
 
 all: lib examples $(BENCH)              ## the library, the examples, the benchmarks (default)
 lib: $(STATIC) $(SHARED)                ## libqvit.a and libqvit.so
-examples: $(EXAMPLES) $(VIT)            ## the example programs
+examples: $(EXAMPLES) $(VIT) $(SHAPES) $(PHOTOS) ## the example programs
+
+demo: $(VIT) $(SHAPES)                  ## a trained model, calibrated, quantized and run in int8
+	+$(Q)examples/shapes/demo.sh $(BUILD)
+
+demo-images: $(VIT) $(PHOTOS)           ## the same with IMAGES=folder MODEL=file, and LABELS=file
+	+$(Q)IMAGES='$(IMAGES)' MODEL='$(MODEL)' LABELS='$(LABELS)' examples/photos/demo.sh $(BUILD)
 
 bench: $(BENCH)                         ## run the benchmarks; ARGS=... goes to them
 	+$(Q)$(BENCH) $(ARGS)
@@ -139,7 +160,7 @@ help:                                   ## this text
 # ---- rules ----
 
 # Each stamp changes, and with it all that depends on it, when its text does.
-$(BUILD)/flags: TEXT := $(COMPILE) $(LDFLAGS)
+$(BUILD)/flags: TEXT := $(COMPILE) $(LDFLAGS) $(PHOTO_FLAGS)
 $(BUILD)/sources: TEXT := $(LIB_OBJ)
 $(BUILD)/flags $(BUILD)/sources: FORCE
 	@mkdir -p $(@D); echo '$(TEXT)' | cmp -s - $@ || echo '$(TEXT)' > $@
@@ -162,13 +183,18 @@ $(SHARED): $(LIB_OBJ) lib/qvit.map $(BUILD)/sources
 $(EXAMPLES): $(BUILD)/%: $(BUILD)/obj/%.o $(COMMON_OBJ)
 $(VIT): $(VIT_OBJ) $(COMMON_OBJ)
 $(BENCH): $(BENCH_OBJ) $(COMMON_OBJ)
+$(SHAPES): $(SHAPES_OBJ) $(filter-out %/main.o,$(VIT_OBJ)) $(COMMON_OBJ)
+$(PHOTOS): $(PHOTOS_OBJ) $(filter-out %/main.o,$(VIT_OBJ)) $(COMMON_OBJ)
+$(PHOTOS) $(PHOTO_TESTS): LIBS := $(PHOTO_LIBS)
+$(PHOTO_TESTS): $(BUILD)/%: $(BUILD)/obj/%.o \
+	$(filter-out %/main.o,$(PHOTOS_OBJ) $(VIT_OBJ)) $(COMMON_OBJ)
 $(CHECKASM): $(CHECK_OBJ)
 $(UNIT_TESTS): $(BUILD)/%: $(BUILD)/obj/%.o
 $(VIT_TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(filter-out %/main.o,$(VIT_OBJ)) $(COMMON_OBJ)
 $(PROGRAMS): $(STATIC)
 	@mkdir -p $(@D)
 	$(E) '  LINK  $@'
-	$(Q)$(LINK) $(filter %.o,$^) $(STATIC) -lm -lpthread -o $@
+	$(Q)$(LINK) $(filter %.o,$^) $(STATIC) $(LIBS) -lm -lpthread -o $@
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(BENCH_OBJ) \
                             $(call objects,examples/*.c examples/*/*.c test/*/*.c))

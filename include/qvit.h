@@ -685,8 +685,7 @@ typedef struct qvit_quantizer qvit_quantizer;
  *   parameters   parameter_count arrays, in any order: SCALE always, SCALE2 for the twins
  *
  * To store a quantizer: its scheme, bits, flags, parameter arrays, and the arguments of its
- * granularity, which the host knows (a result's inputs are layer, or one column block a head, V's
- * also one a column; its weights layer, or one row block an output). Made again from these it encodes to the same bits.
+ * granularity, which qvit_granularity_block_of tells. Made again from these it encodes to the same bits.
  */
 typedef struct qvit_quantizer_options {
     size_t struct_size;
@@ -1066,6 +1065,20 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
  *                                             one tensor
  *       weights=row|layer                     a scale for each output or one for all (row)
+ *       row-blocks=0..65536                   scales over the outputs, each for a run of them of equal
+ *                                             size; 0: as weights= says (0)
+ *       column-blocks=1..65536                blocks of inputs with scales of their own (1); a search
+ *                                             of them takes metric mse or hessian
+ *       block-length=0..65536                 the same, by their length, a multiple of 4 (0)
+ *       chunks=1..65536                       scales of the inputs of linear sites, IMAGE ones apart;
+ *                                             each is a run of column blocks, of which there are then
+ *                                             at least as many (1)
+ *       reorder=none|sort|cluster|search      which inputs share a block, where their producer can
+ *                                             write them in any order (INPUT_LAYER_NORM, or tied to its
+ *                                             PRODUCER; behind attention inside each head): neighbours;
+ *                                             those of one size, cut where it loses least; those that
+ *                                             are large in the same outputs; the better of these two,
+ *                                             improved by an evolutionary search (none)
  *       percentile=50..100                    per cent of the values that the percentile recipe
  *                                             keeps (99.99)
  *       low=, high=, candidates=              grid of the searches: multiples of the max-based
@@ -1193,6 +1206,9 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
  *               relative probabilities, which attention plans alone take; at less than 6 also twins
  *               for GELU, clipped channels, a scale for each column of V, and a search
+ *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
+ *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
+ *               and 6 around the best, 2 rounds; channels ordered by clustering; twin softmax
  *
  * minmax is what to begin with: it needs no sample and costs one pass over the weights. percentile
  * lets go of outliers of activations: with input=symmetric it keeps that share of the |x|,
@@ -1263,9 +1279,11 @@ QVIT_API void qvit_result_destroy(qvit_result *result);
 
 /*
  * The parts of a result. A matmul site has INPUT and SECOND, and OUTPUT_ parts if it is a producer.
- * SCALE parts are there where equalize was at work, SHIFT parts where channels were centered. In
- * version 0.1 no recipe reorders: ORDER is absent. A host that hands on what is there, as
- * examples/vit does, is ready for more; one that cannot reorder should refuse an ORDER that is
+ * SCALE parts are there where equalize was at work, SHIFT parts where channels were centered, ORDER
+ * parts where channels were reordered. Orders go to the plans as they are: INPUT_ORDER to this site's
+ * and to that of the layer norm before it, OUTPUT_ORDER to this site's; that of P V goes to the
+ * attention plan, and, moved behind the queries and keys, to the layer that writes V, whose plan is
+ * therefore made after proj is solved. A host that cannot reorder should refuse an ORDER that is
  * present. New versions bring new keys.
  */
 typedef int32_t qvit_result_key;
@@ -1278,8 +1296,9 @@ enum {
     QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0       */
     QVIT_RESULT_OUTPUT_SCALE = 7, /* F32 [outputs]: the same for the consumer that is tied to    */
     QVIT_RESULT_OUTPUT_SHIFT = 8, /*     this site's output; absent: 1 and 0                     */
-    QVIT_RESULT_INPUT_ORDER = 9,  /* S32 [inputs]: order in which the codes' columns stand,      */
-    QVIT_RESULT_OUTPUT_ORDER = 10 /*     and in which the producer writes; absent: as given      */
+    QVIT_RESULT_INPUT_ORDER = 9,  /* S32 [inputs]: the channel of each column that the producer  */
+    QVIT_RESULT_OUTPUT_ORDER = 10 /*     writes and the plan reads; absent: as given. Weights,   */
+                                  /*     biases, scales and quantizers keep channels' numbers    */
 };
 
 /*

@@ -59,12 +59,18 @@ plain() {
 }
 
 # By source, not by what lies in BUILD: a program left over from a deleted source is no test.
-for source in test/unit/test_*.c test/vit/test_*.c; do
+for source in test/unit/test_*.c test/vit/test_*.c test/photos/test_*.c; do
     [ -e "$source" ] && counted "$build/${source%.c}"
 done
 [ -d test/checkasm ] && counted "$build/test/checkasm" ${QVIT_TEST_ISA:+--isa "$QVIT_TEST_ISA"}
 if [ -z "$quick" ]; then
     for script in test/scripts/*.sh; do counted "$script" "$build"; done
+    if command -v python3 >/dev/null; then
+        counted test/scripts/check_formulas.py "$build"
+    else
+        : >"$log"
+        report test/scripts/check_formulas.py 0 0 1 ", no python3"
+    fi
     for source in examples/*.c; do
         [ -e "$source" ] && plain "$build/${source%.c}"
     done

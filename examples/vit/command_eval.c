@@ -421,6 +421,7 @@ static qvit_status report_all(struct evaluation *e)
     r->n = e->n;
     r->batch = o->batch;
     r->threads = o->threads;
+    r->float_weight_bytes = vit_model_weight_bytes(&e->model);
     r->entries = e->entries;
     r->count = e->entry_count;
     report_print(r, stdout);

@@ -333,6 +333,20 @@ qvit_status vit_model_open(const char *path, const vit_model_options *options, v
     return fail(error, status, "%s: %s", path, text);
 }
 
+static size_t linear_bytes(const vit_linear *layer)
+{
+    return qvit_tensor_bytes(QVIT_DTYPE_F32, 2, layer->weight.dims);
+}
+
+size_t vit_model_weight_bytes(const vit_model *model)
+{
+    size_t bytes = linear_bytes(&model->patch_embed) + linear_bytes(&model->head);
+    for (const vit_block *b = model->blocks; b < model->blocks + model->depth; b++)
+        bytes += linear_bytes(&b->qkv) + linear_bytes(&b->proj) + linear_bytes(&b->fc1) +
+                 linear_bytes(&b->fc2);
+    return bytes;
+}
+
 void vit_model_close(vit_model *model)
 {
     free(model->blocks);

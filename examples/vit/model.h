@@ -75,6 +75,9 @@ qvit_status vit_model_read(const safetensors *file, const vit_model_options *opt
 /* An empty model may be closed again. */
 void vit_model_close(vit_model *model);
 
+/* Bytes of what is quantized, the weights of all layers, as floats. */
+size_t vit_model_weight_bytes(const vit_model *model);
+
 /* A tensor that may be absent, as the library wants it: NULL if it is. */
 static inline const qvit_tensor *optional(const qvit_tensor *tensor)
 {

@@ -8,24 +8,26 @@
 
 /* ---- the table ---- */
 
-static void print_entry(FILE *stream, const report_entry *e)
+static void print_entry(FILE *stream, const report *r, const report_entry *e)
 {
     char sqnr[24] = "-"; /* of logits that are all 0, or not finite, there is none */
     if (isfinite(e->sqnr_db)) snprintf(sqnr, sizeof sqnr, "%.2f", e->sqnr_db);
-    fprintf(stream, "%-12s %-5s %7.2f %7.2f %10.2f %8s %9.2f %11.1f\n", e->recipe, e->bits,
+    fprintf(stream, "%-12s %-5s %7.2f %7.2f %10.2f %8s %9.2f %8.2f %11.1f\n", e->recipe, e->bits,
             e->accuracy.top1, e->accuracy.top5, e->agreement, sqnr, e->ms_per_image,
-            (double)e->weight_bytes / 1000);
+            r->ms_per_image / e->ms_per_image, (double)e->weight_bytes / 1000);
 }
 
 void report_print(const report *r, FILE *stream)
 {
     fprintf(stream, "%s: %zu images, batch %zu, threads %zu, %s\n\n", r->model, r->n, r->batch,
             r->threads, r->isa);
-    fprintf(stream, "%-12s %-5s %7s %7s %10s %8s %9s %11s\n", "recipe", "bits", "top-1", "top-5",
-            "agreement", "SQNR dB", "ms/image", "weights kB");
-    fprintf(stream, "%-12s %-5s %7.2f %7.2f %10s %8s %9.2f %11s\n", "float", "-", r->accuracy.top1,
-            r->accuracy.top5, "-", "-", r->ms_per_image, "-");
-    for (const report_entry *e = r->entries; e < r->entries + r->count; e++) print_entry(stream, e);
+    fprintf(stream, "%-12s %-5s %7s %7s %10s %8s %9s %8s %11s\n", "recipe", "bits", "top-1", "top-5",
+            "agreement", "SQNR dB", "ms/image", "x float", "weights kB");
+    fprintf(stream, "%-12s %-5s %7.2f %7.2f %10s %8s %9.2f %8s %11.1f\n", "float", "-",
+            r->accuracy.top1, r->accuracy.top5, "-", "-", r->ms_per_image, "-",
+            (double)r->float_weight_bytes / 1000);
+    for (const report_entry *e = r->entries; e < r->entries + r->count; e++)
+        print_entry(stream, r, e);
 }
 
 /* ---- JSON ---- */

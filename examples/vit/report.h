@@ -29,6 +29,7 @@ typedef struct report {
     size_t n, batch, threads;
     eval_accuracy accuracy; /* of the float model */
     double ms_per_image;
+    size_t float_weight_bytes;
     const report_entry *entries;
     size_t count; /* 0: the float model alone */
 } report;

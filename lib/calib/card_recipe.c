@@ -5,7 +5,7 @@
 #include "calib/card.h"
 #include "calib/result.h"
 
-enum kind { WHOLE, REAL, CHOICE };
+enum kind { WHOLE, REAL, CHOICE, REORDER };
 
 /* A CHOICE is the first word where the field is 0, the second one else. */
 static const struct field {
@@ -51,6 +51,11 @@ static const struct field {
     WORDS("bias", correct, "as-is", "corrected"),
     WORDS("order", in_order, "any", "prefix"),
     WORDS("sensitivity", nuclear, "gradient", "nuclear"),
+    FIELD("row_blocks", WHOLE, row_blocks),
+    FIELD("column_blocks", WHOLE, column_blocks),
+    FIELD("block_length", WHOLE, block_length),
+    FIELD("chunks", WHOLE, chunks),
+    FIELD("reorder", REORDER, reorder),
 #undef FIELD
 #undef WORDS
 };
@@ -90,7 +95,9 @@ void qvitp_card_recipe(struct qvitp_json *j, const qvit_result *result)
     for (size_t i = 0; i < FIELDS; i++) {
         const struct field *f = &fields[i];
         double value = value_of(f, recipe);
-        if (f->kind == CHOICE) {
+        if (f->kind == REORDER) {
+            qvitp_json_text(j, f->key, qvitp_reorder_names[recipe->reorder]);
+        } else if (f->kind == CHOICE) {
             qvitp_json_text(j, f->key, value != 0 ? f->yes : f->no);
         } else {
             qvitp_json_real(j, f->key, value);

@@ -87,6 +87,8 @@ static void put_quantizer(struct qvitp_card *card, const char *name, const char 
     qvitp_json_flag(j, "narrow", (q->flags & QVIT_QUANTIZER_NARROW) != 0);
     qvitp_json_flag(j, "relative", (q->flags & QVIT_QUANTIZER_RELATIVE) != 0);
     qvitp_json_text(j, "granularity", q->blocks == 1 ? "layer" : granularity);
+    qvitp_json_size(j, "row_blocks", q->granularity->row_blocks);
+    qvitp_json_size(j, "column_blocks", q->granularity->col_blocks);
     put_scales(card, "scale", q->scale, q->blocks);
     put_scales(card, "scale2", q->scale2, q->blocks);
     if (q->zero_point && q->blocks == 1) qvitp_json_whole(j, "zero_point", q->zero_point[0]);
@@ -128,9 +130,11 @@ static void put_result(struct qvitp_card *card, const struct qvitp_site *site, c
 {
     struct qvitp_json *j = &card->json;
     int linear = site->type == QVIT_SITE_LINEAR;
-    int by_head = r->second->blocks == site->heads;
-    put_quantizer(card, "input", "head", r->input);
-    put_quantizer(card, "second", linear ? "row" : by_head ? "head" : "channel", r->second);
+    int by_head = r->second->blocks == site->heads, by_row = r->second->blocks == r->outputs;
+    put_quantizer(card, "input", linear ? "chunk" : "head", r->input);
+    const char *weights = by_row && r->second->granularity->col_blocks == 1 ? "row" : "sublayer";
+    put_quantizer(card, "second", linear ? weights : by_head ? "head" : "channel", r->second);
+    if (linear) qvitp_json_flag(j, "reordered", r->input_order != NULL);
     put_channels(card, "channel_scale", r->input_scale, r->inputs);
     put_channels(card, "channel_shift", r->input_shift, r->inputs);
     if (linear) {

@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/shares.h"
-#include "calib/order.h"
+#include "calib/partition.h"
 #include "calib/trial.h"
 #include "tensor.h"
 

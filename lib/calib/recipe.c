@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
-#include "calib/order.h"
+#include "calib/partition.h"
 
 /* What a recipe does not say: the grid of Base PTQ, and no search to use it. */
 #define DEFAULTS                                                                                   \
@@ -263,14 +263,15 @@ static qvit_status set_metric(const char *value, struct qvitp_recipe *r, qvit_er
                       value);
 }
 
+const char *const qvitp_reorder_names[] = {[QVITP_ORDER_NONE] = "none",
+                                           [QVITP_ORDER_SORT] = "sort",
+                                           [QVITP_ORDER_CLUSTER] = "cluster",
+                                           [QVITP_ORDER_SEARCH] = "search"};
+
 static qvit_status set_reorder(const char *value, struct qvitp_recipe *r, qvit_error *error)
 {
-    static const char *const names[] = {[QVITP_ORDER_NONE] = "none",
-                                        [QVITP_ORDER_SORT] = "sort",
-                                        [QVITP_ORDER_CLUSTER] = "cluster",
-                                        [QVITP_ORDER_SEARCH] = "search"};
     for (int32_t i = QVITP_ORDER_NONE; i <= QVITP_ORDER_SEARCH; i++) {
-        if (strcmp(names[i], value) != 0) continue;
+        if (strcmp(qvitp_reorder_names[i], value) != 0) continue;
         r->reorder = i;
         return QVIT_OK;
     }

@@ -1,8 +1,8 @@
 /*
- * order_cluster.c - channels that are large in the same features share a block: k-means of their levels,
+ * partition_cluster.c - channels that are large in the same features share a block: k-means of their levels,
  * blocks of equal size filled by regret, then swaps.
  */
-#include "calib/order.h"
+#include "calib/partition.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /*
- * order_search.c - improving partitions: swaps while they help, and an evolutionary search.
+ * partition_search.c - improving partitions: swaps while they help, and an evolutionary search.
  *
  * A swap of channels a and b changes two blocks. Of each a layout knows the largest square, the next one
  * and the sum of weights, of every feature: what the swap does to the noise takes one pass over the
  * features, and only a swap that is made has its two blocks counted anew.
  */
-#include "calib/order.h"
+#include "calib/partition.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* order.c - partitions of channels: their noise, the segments they are made of, layouts. */
-#include "calib/order.h"
+/* partition.c - partitions of channels: their noise, the segments they are made of, layouts. */
+#include "calib/partition.h"
 
 #include <math.h>
 

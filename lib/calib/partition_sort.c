@@ -1,5 +1,5 @@
 /*
- * order_sort.c - channels by size, cut by dynamic programming.
+ * partition_sort.c - channels by size, cut by dynamic programming.
  *
  * least[n][j], the least noise of the first j cells in n blocks, is the minimum over i of least[n-1][i]
  * plus the noise of a block of cells i..j-1. Two ways to find it:
@@ -11,7 +11,7 @@
  *                         all i are tried, from j-1 down. Blocks become noisier as they grow, so that
  *                         the search ends with the first that is too noisy by itself.
  */
-#include "calib/order.h"
+#include "calib/partition.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /*
- * order.h - the order of an operand's channels, and where it is cut into blocks that share a scale.
+ * partition.h - the order of an operand's channels, and where it is cut into blocks that share a scale.
  *
  * Along k, channels that share a scale are rounded in steps that the largest of them sets. Seen by one
  * feature (a row block of the weights, or the activation), a channel has a reach m, its largest magnitude
@@ -26,8 +26,8 @@
  *
  * All results are the same on every machine: IEEE operations in a written order, a fixed seed.
  */
-#ifndef QVITP_CALIB_ORDER_H
-#define QVITP_CALIB_ORDER_H
+#ifndef QVITP_PARTITION_H
+#define QVITP_PARTITION_H
 
 #include "calib/pool.h"
 
@@ -78,7 +78,7 @@ qvit_status qvitp_partition_choose(const qvit_engine *engine, const struct qvitp
                                    struct qvitp_partition *partition, qvit_error *error);
 void qvitp_partition_free(const qvit_engine *engine, struct qvitp_partition *partition);
 
-/* ---- between the files of this: order.c, order_sort.c, order_cluster.c, order_search.c ---- */
+/* ---- between the files of this: partition.c, partition_sort.c, partition_cluster.c, partition_search.c ---- */
 
 /* Features come in fours, filled up with zeros: sums have four partials. */
 enum { QVITP_LANES = 4 };
