@@ -13,7 +13,7 @@ echo "Drawing 64 pictures to calibrate with, and 2000 others to test on."
 echo "Calibrating, quantizing and running a vision transformer of 0.8 million weights:"
 "$1/examples/qvit-vit" eval --model examples/shapes/shapes.safetensors \
     --images "$out/images.npy" --labels "$out/labels.npy" \
-    --calib "$out/calib.npy" --calib-n 64 \
+    --calib "$out/calib.npy" --calib-n 64 --calib-rows 512 \
     --recipe minmax,cosine,ptq4vit-fast,best --bits w8a8,w6a6,w4a8,w4a4 \
     --card "$out/card.json" --html "$out/page.html" --json "$out/results.json"
 
