@@ -51,7 +51,8 @@ static void list_options(struct bench_options *o, struct option list[OPTIONS])
         {"--weights", "TYPE", "gemm: s8, s4 or f32 only", &o->weights, NULL, NULL},
         {"--epilogue", "KIND", "gemm: s32, requant, gelu-twin or f32 only", &o->epilogue, NULL,
          NULL},
-        {"--granularity", "KIND", "gemm: weight scales for rows, or one for the layer (rows)",
+        {"--granularity", "KIND",
+         "gemm: weight scales: rows, layer, k128, k64 (of every row), or all (rows)",
          &o->granularity, NULL, NULL},
         {"--bits", "KIND", "encoder: w8a8, w4a8 or f32 only", &o->bits, NULL, NULL},
         {"--batch", "B", "encoder, attention: images (1)", NULL, &o->batch, NULL},
@@ -128,7 +129,7 @@ static void check_words(const struct bench_options *o)
         {o->operand, " plain twin "},
         {o->weights, " s8 s4 f32 "},
         {o->epilogue, " s32 requant gelu-twin f32 "},
-        {o->granularity, " rows layer "},
+        {o->granularity, " rows layer k128 k64 all "},
         {o->bits, " w8a8 w4a8 f32 "},
     };
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {

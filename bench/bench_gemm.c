@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "material.h"
 #include "shapes_vit.h"
@@ -11,13 +12,15 @@
 static const char *const weight_kinds[] = {"s8", "s4", "f32"};
 static const char *const operands[] = {"plain", "twin"};
 static const char *const epilogues[] = {"s32", "requant", "gelu-twin", "f32"};
+static const char *const granularities[] = {"rows", "layer", "k128", "k64"};
+enum { ROWS, LAYER, K128, K64, GRANULARITIES };
 enum { S32, REQUANT, GELU_TWIN, FLOATS, EPILOGUES };
 enum { PLAIN, TWIN, OPERANDS };
 enum { S8, S4, F32, WEIGHTS };
 
 /* A kind of product: an index into each of the lists above. */
 struct kind {
-    int weights, operand, epilogue;
+    int weights, operand, epilogue, granularity;
 };
 
 /* One plan with what it works on. */
@@ -34,9 +37,19 @@ static void run(void *user)
     BENCH_TRY(qvit_linear_run(p->plan, &p->args, &bench_error));
 }
 
-/* Bare sums are of plain codes only, and a float layer has one form. */
+/* One granularity, or, in turns, all that models use. */
+static int wanted_granularity(const struct bench_options *o, int granularity)
+{
+    const char *wish = o->granularity ? o->granularity : granularities[ROWS];
+    if (!strcmp(wish, "all")) return granularity != LAYER;
+    return !strcmp(wish, granularities[granularity]);
+}
+
+/* Bare sums are of plain codes only, and not of blocks; a float layer has one form. */
 static int wanted(const struct bench_options *o, struct kind k)
 {
+    if (k.weights == F32 ? k.granularity != ROWS : !wanted_granularity(o, k.granularity)) return 0;
+    if (k.granularity >= K128 && k.epilogue == S32) return 0;
     if (k.weights == F32 && (k.operand != PLAIN || k.epilogue != FLOATS)) return 0;
     if (k.operand == TWIN && k.epilogue == S32) return 0;
     return bench_wants(o->weights, weight_kinds[k.weights]) &&
@@ -44,12 +57,11 @@ static int wanted(const struct bench_options *o, struct kind k)
            bench_wants(o->epilogue, epilogues[k.epilogue]);
 }
 
-static struct material_layer layer_of(const struct bench *b, const struct material *m,
-                                      struct kind k)
+static struct material_layer layer_of(const struct material *m, struct kind k)
 {
     struct material_layer layer = {
         .weights = weight_kinds[k.weights],
-        .granularity = b->options.granularity ? b->options.granularity : "rows",
+        .granularity = granularities[k.granularity],
         .input = material_port(k.weights == F32    ? NULL
                                : k.operand == TWIN ? m->twin_gelu
                                                    : m->u8),
@@ -82,7 +94,7 @@ static struct product *make_product(const struct material *m, const struct mater
 static void add_product(struct bench *b, const struct material *m, size_t rows,
                         const struct vit_arch *arch, const struct vit_layer *shape, struct kind k)
 {
-    struct material_layer layer = layer_of(b, m, k);
+    struct material_layer layer = layer_of(m, k);
     layer.n = shape->n * arch->width;
     layer.k = shape->k * arch->width;
     struct product *p = make_product(m, &layer, rows);
@@ -116,8 +128,9 @@ static void add_kind(struct bench *b, const struct material *m, size_t rows, str
 /* The kinds in order: a number counts through all of them. */
 static struct kind kind_of(int number)
 {
-    return (struct kind){number / EPILOGUES / OPERANDS, number / EPILOGUES % OPERANDS,
-                         number % EPILOGUES};
+    const int rest = number / GRANULARITIES;
+    return (struct kind){rest / EPILOGUES / OPERANDS, rest / EPILOGUES % OPERANDS, rest % EPILOGUES,
+                         number % GRANULARITIES};
 }
 
 /* The rows of one kind in one line: geometric mean and worst. */
@@ -129,22 +142,24 @@ static void summarize(const struct bench *b, size_t first, struct kind k)
         const struct bench_row *row = &b->rows[i];
         if (bench_text_of(row, "weights") != weight_kinds[k.weights] ||
             bench_text_of(row, "operand") != operands[k.operand] ||
-            bench_text_of(row, "epilogue") != epilogues[k.epilogue])
+            bench_text_of(row, "epilogue") != epilogues[k.epilogue] ||
+            bench_text_of(row, "granularity") !=
+                (k.weights == F32 ? "" : granularities[k.granularity]))
             continue;
         double percent = bench_percent(b, row);
         logs += log(percent);
         if (count++ == 0 || percent < least) least = percent;
     }
     if (count == 0 || isnan(logs)) return;
-    printf("    %-4s %-6s %-10s %5.1f %% of peak (geometric mean of %d), least %5.1f %%\n",
-           weight_kinds[k.weights], operands[k.operand], epilogues[k.epilogue], exp(logs / count),
-           count, least);
+    printf("    %-4s %-6s %-10s %-5s %5.1f %% of peak (geometric mean of %d), least %5.1f %%\n",
+           weight_kinds[k.weights], operands[k.operand], epilogues[k.epilogue],
+           k.weights == F32 ? "" : granularities[k.granularity], exp(logs / count), count, least);
 }
 
 static void bench_rows(struct bench *b, const struct material *m, size_t rows)
 {
     size_t first = b->count;
-    const int kinds = WEIGHTS * OPERANDS * EPILOGUES;
+    const int kinds = WEIGHTS * OPERANDS * EPILOGUES * GRANULARITIES;
     for (int i = 0; i < kinds; i++)
         if (wanted(&b->options, kind_of(i))) add_kind(b, m, rows, kind_of(i));
     bench_measure(b, first);

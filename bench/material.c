@@ -138,19 +138,33 @@ qvit_port material_port(const qvit_quantizer *quantizer)
 
 /* ---- layers ---- */
 
-/* Weights that keep the deviation of what they multiply: a scale for each row, or one. */
+/* "k64": blocks of 64 inputs in every row; the bounds are the caller's to free. */
+static void set_blocks(const struct material_layer *l, qvit_granularity_options *o)
+{
+    o->rows = l->n;
+    o->cols = l->k;
+    o->row_blocks = strcmp(l->granularity, "layer") ? l->n : 1;
+    if (l->granularity[0] != 'k') return;
+    const size_t length = strtoul(l->granularity + 1, NULL, 10);
+    o->col_blocks = (l->k + length - 1) / length;
+    size_t *bounds = material_memory((o->col_blocks + 1) * sizeof *bounds);
+    for (size_t i = 0; i < o->col_blocks; i++) bounds[i] = i * length;
+    bounds[o->col_blocks] = l->k;
+    o->col_bounds = bounds;
+}
+
+/* Weights that keep the deviation of what they multiply. */
 static qvit_quantizer *weight_quantizer(const qvit_engine *engine, const struct material_layer *l)
 {
     const int32_t bits = strcmp(l->weights, "s4") ? 8 : 4;
     const double deviation = (bits == 8 ? DEVIATION_S8 : DEVIATION_S4) * sqrt((double)l->k);
     qvit_granularity_options blocks = QVIT_GRANULARITY_OPTIONS_INIT;
-    blocks.rows = l->n;
-    blocks.cols = l->k;
-    blocks.row_blocks = strcmp(l->granularity, "rows") ? 1 : l->n;
-    float *scales = material_memory(blocks.row_blocks * sizeof *scales);
-    for (size_t i = 0; i < blocks.row_blocks; i++)
+    set_blocks(l, &blocks);
+    const size_t count = blocks.row_blocks * blocks.col_blocks;
+    float *scales = material_memory(count * sizeof *scales);
+    for (size_t i = 0; i < count; i++)
         scales[i] = (float)(1 / deviation) * (1 + 0.01f * (float)(i % 16));
-    const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks.row_blocks, scales};
+    const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, count, scales};
     qvit_quantizer_options options = QVIT_QUANTIZER_OPTIONS_INIT;
     qvit_granularity *granularity;
     BENCH_TRY(qvit_granularity_create(engine, &blocks, &granularity, &bench_error));
@@ -162,6 +176,7 @@ static qvit_quantizer *weight_quantizer(const qvit_engine *engine, const struct 
     qvit_quantizer *made;
     BENCH_TRY(qvit_quantizer_create(engine, &options, &made, &bench_error));
     qvit_granularity_destroy(granularity);
+    free((void *)blocks.col_bounds);
     free(scales);
     return made;
 }
