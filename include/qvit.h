@@ -1205,7 +1205,8 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               channels scaled and centered with room for what was not seen, corrected weights,
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
  *               relative probabilities, which attention plans alone take; at less than 6 also twins
- *               for GELU, clipped channels, a scale for each column of V, and a search
+ *               for GELU, clipped channels, a scale for each column of V, and a search; weights of
+ *               less than 6 bits have a scale for every 64 inputs, which are reordered
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
  *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
  *               and 6 around the best, 2 rounds; channels ordered by clustering; twin softmax

@@ -52,15 +52,18 @@ struct qvitp_epilogue {
     float residual_scale, residual_zero; /* residual codes                                           */
     int32_t out, residual, gelu;
     size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
-    const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise to the tile's k */
-    size_t k_stride;      /* elements between the vectors of a block and those of the next           */
+    const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise strictly, the  */
+                          /* last to the tile's k                                                    */
+    size_t k_stride;      /* elements between the vectors of a block and those of the next: each is  */
+                          /* padded and aligned as above                                             */
 };
 
 /*
  * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
  * its own, which start at init[h * k_stride + j] (twins: 0), and u_h = (float)acc_h * scale[h * k_stride
  * + j], of twins (float)lo_h * scale[..] + (float)hi_h * scale2[..]. The u are added in rising h, from
- * u_0 on. Only kernels of the slots gemm_u8s8_k and gemm_t8s8_k take them, and never to S32.
+ * u_0 on. Only kernels of the slots gemm_u8s8_k and gemm_t8s8_k take them, and never to S32; these take
+ * one block too, as the other slots do, and then read neither k_ends nor k_stride.
  */
 
 /*

@@ -12,8 +12,8 @@
 enum { MR = 2, NR = 8 };
 
 /* acc = the products of k in [first, end): of each row the low plane's, then the high one's. */
-static void multiply(const uint8_t *const a[2 * MR], const int8_t *b, size_t first, size_t end,
-                     int32_t acc[][NR])
+QVITP_SCALAR_LOOP void multiply(const uint8_t *const a[2 * MR], const int8_t *b, size_t first,
+                                size_t end, int32_t acc[][NR])
 {
     int32_t c[2 * MR][NR] = {{0}};
     for (size_t k = first; k < end; k++)

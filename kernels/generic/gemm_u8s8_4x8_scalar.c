@@ -7,21 +7,22 @@
  * Saturation: 255 * -128 = -32640 fits int16, so one 16-bit multiplication is exact; the sum is
  * taken in int32.
  */
+#include <string.h>
+
 #include "scalar_epilogue.h"
 #include "scalar_kernels.h"
 
 enum { MR = 4, NR = 8 };
 
-/* acc = init + the products of k in [first, end). */
-static void multiply(const uint8_t *const a[MR], const int8_t *b, const int32_t *init, size_t first,
-                     size_t end, int32_t acc[][NR])
+/* acc = the products of k in [first, end). */
+QVITP_SCALAR_LOOP void multiply(const uint8_t *const a[MR], const int8_t *b, size_t first,
+                                size_t end, int32_t acc[][NR])
 {
     int32_t c[MR][NR] = {{0}};
     for (size_t k = first; k < end; k++)
         for (size_t i = 0; i < MR; i++)
             for (size_t j = 0; j < NR; j++) c[i][j] += (int16_t)(a[i][k] * b[k * NR + j]);
-    for (size_t i = 0; i < MR; i++)
-        for (size_t j = 0; j < NR; j++) acc[i][j] = init[j] + c[i][j];
+    memcpy(acc, c, sizeof c);
 }
 
 /* Adds the scaled sums of a K-block to those of the blocks before it. */
@@ -53,8 +54,10 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
     for (size_t block = 0, k = 0; block < qvitp_scalar_blocks(e); block++) {
         size_t column = tile->column + block * e->k_stride;
         size_t end = qvitp_scalar_block_end(block, tile, e);
-        multiply(a, tile->b, e->init + column, k, end, acc);
+        multiply(a, tile->b, k, end, acc);
         k = end;
+        for (size_t i = 0; i < MR; i++)
+            for (size_t j = 0; j < NR; j++) acc[i][j] += e->init[column + j];
         if (e->out == QVITP_OUT_S32) {
             store_s32(acc, tile);
             return;

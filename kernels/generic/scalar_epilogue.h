@@ -9,6 +9,14 @@
 #include "kernels/kernels.h"
 #include "scalar_math.h"
 
+/* The inner loop of a product, in a function of its own: inlined, compilers see its accumulators
+ * escape, or its end vary, and vectorise it badly or not at all. */
+#if defined(__GNUC__)
+#define QVITP_SCALAR_LOOP __attribute__((noinline)) static
+#else
+#define QVITP_SCALAR_LOOP static
+#endif
+
 /* Number of K-blocks, and where one ends. */
 static inline size_t qvitp_scalar_blocks(const struct qvitp_epilogue *e)
 {

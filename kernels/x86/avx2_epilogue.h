@@ -60,5 +60,16 @@ QVITP_INLINE256 void qvitp_256_finish(__m256 t, size_t i, size_t j, const struct
     }
 }
 
+/* The whole tile, from its scaled sums on. */
+QVITP_INLINE256 void qvitp_256_finish_tile(float sums[][16], const struct qvitp_tile *tile,
+                                           const struct qvitp_epilogue *e)
+{
+    for (size_t j = 0; j < tile->n; j += 8) {
+        __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
+        for (size_t i = 0; i < tile->m; i++)
+            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(sums[i] + j), bias), i, j, tile, e);
+    }
+}
+
 #endif
 #endif

@@ -24,9 +24,8 @@
 enum { QVITP_256_NR = 16, QVITP_256_KSTEP = 2 };
 
 /*
- * c[i] += row i of A times the panel, over k in [first, end). Rows are `even` bytes apart from an
- * even one to the next, `odd` from an odd one. `rows` is a constant wherever this is called. The
- * address is one chain of additions: registers for all rows there are not.
+ * c[i] += row i of A times the panel, over k in [first, end). From an even row to the next it is
+ * `even` bytes, from an odd one `odd`. `rows` is a constant wherever this is called.
  */
 QVITP_INLINE256 void qvitp_256_multiply(const struct qvitp_tile *tile, size_t rows, ptrdiff_t even,
                                         ptrdiff_t odd, size_t first, size_t end, __m256i c[][2])

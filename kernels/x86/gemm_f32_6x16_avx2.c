@@ -59,12 +59,7 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qv
     static rows_fn *const rows[MR + 1] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
     float acc[MR][NR] __attribute__((aligned(32)));
     rows[tile->m](tile, acc);
-
-    for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++)
-            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(acc[i] + j), bias), i, j, tile, e);
-    }
+    qvitp_256_finish_tile(acc, tile, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_f32_6x16_avx2 = {

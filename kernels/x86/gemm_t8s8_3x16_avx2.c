@@ -36,8 +36,8 @@ QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const 
 
 /* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
  * it. */
-QVITP_INLINE256 void scale(size_t m, const struct qvitp_epilogue *e, size_t column, size_t block,
-                           __m256i c[][2], float t[][NR])
+QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
+                                size_t block, __m256i c[][2], float t[][NR])
 {
     const float *low = e->scale + column, *high = e->scale2 + column;
     QVITP_UNROLL
@@ -54,7 +54,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
 {
     __m256i c[2 * MR][2];
     multiply(tile, m, 0, tile->k, c);
-    scale(m, e, tile->column, 0, c, t);
+    add_scaled(m, e, tile->column, 0, c, t);
 }
 
 /* The same in K-blocks. */
@@ -66,7 +66,7 @@ QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
         __m256i c[2 * MR][2];
         size_t end = e->k_ends[block];
         multiply(tile, m, first, end, c);
-        scale(m, e, column, block, c, t);
+        add_scaled(m, e, column, block, c, t);
         first = end;
     }
 }
@@ -93,12 +93,7 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qv
     static rows_fn *const rows[][2] = {{rows_1, blocks_1}, {rows_2, blocks_2}, {rows_3, blocks_3}};
     float t[MR][NR] __attribute__((aligned(32)));
     rows[tile->m - 1][e->k_blocks > 1](tile, e, t);
-
-    for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++)
-            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(t[i] + j), bias), i, j, tile, e);
-    }
+    qvitp_256_finish_tile(t, tile, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_t8s8_3x16_avx2 = {

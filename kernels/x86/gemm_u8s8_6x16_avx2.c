@@ -28,8 +28,8 @@ QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m,
 }
 
 /* Adds the scaled sums of a K-block to those of the blocks before it. */
-QVITP_INLINE256 void scale(size_t m, const struct qvitp_epilogue *e, size_t column, size_t block,
-                           __m256i c[][2], float t[][NR])
+QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
+                                size_t block, __m256i c[][2], float t[][NR])
 {
     __m256 scale0 = _mm256_load_ps(e->scale + column);
     __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
@@ -47,7 +47,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
     __m256i c[MR][2];
     multiply(tile, m, e, tile->column, 0, tile->k, c);
     if (e->out != QVITP_OUT_S32) {
-        scale(m, e, tile->column, 0, c, t);
+        add_scaled(m, e, tile->column, 0, c, t);
         return;
     }
     QVITP_UNROLL
@@ -66,7 +66,7 @@ QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
         __m256i c[MR][2];
         size_t end = e->k_ends[block];
         multiply(tile, m, e, column, first, end, c);
-        scale(m, e, column, block, c, t);
+        add_scaled(m, e, column, block, c, t);
         first = end;
     }
 }
@@ -104,11 +104,7 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qv
             memcpy(out, t[i], tile->n * sizeof *out);
         return;
     }
-    for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++)
-            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(t[i] + j), bias), i, j, tile, e);
-    }
+    qvitp_256_finish_tile(t, tile, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_u8s8_6x16_avx2 = {

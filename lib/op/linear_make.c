@@ -287,7 +287,7 @@ static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_er
 
 static void explain(struct qvitp_linear *p, const qvit_linear_options *o)
 {
-    char what[120], in[40], out[40], blocks[40] = "";
+    char what[170], in[40], out[40], blocks[40] = "";
     qvitp_port_text(&o->input, in, sizeof in);
     qvitp_port_text(&o->output, out, sizeof out);
     if (p->left.k_blocks) snprintf(blocks, sizeof blocks, " in %zu blocks of k", p->k_blocks.count);

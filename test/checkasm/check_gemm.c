@@ -1,5 +1,5 @@
 /*
- * check_gemm.c - the three matrix products against lib/ref: shapes, extreme operands, epilogues.
+ * check_gemm.c - the matrix products against lib/ref: shapes, extreme operands, epilogues, K-blocks.
  *
  * A case is made in three steps: operands as a plain matrix and its packed form, the epilogue's
  * vectors, and the accumulators by lib/ref. Then the kernel runs on guarded memory.
@@ -11,10 +11,11 @@
 #include "checkasm.h"
 #include "ref/ref.h"
 
-enum { MAX_MR = 16, MAX_NR = 128, MAX_K = 3072, VECTOR = 256 }; /* MAX_NR: columns of a call */
+enum { MAX_MR = 16, MAX_NR = 128, MAX_K = 3072, MAX_BLOCKS = 24 }; /* MAX_NR: columns of a call */
 enum { PLAIN, TWIN, FLOATS };
 enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FILLS };
-enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_VECTORS }; /* seven from here on */
+enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_ENDS };
+enum { SLOT_VECTORS = SLOT_ENDS + 1 }; /* seven from here on */
 
 static const size_t depths[] = {0, 64, 197, 768, 3072}; /* 0: one of those around the k step */
 
@@ -25,10 +26,12 @@ static struct {
     size_t m, n, k, padded; /* padded: k, up to the k step */
     int fill_a, fill_b, side;
     int32_t zero, half; /* plain operand's zero point; twin softmax, or 0 for twin GELU */
+    size_t most_blocks; /* 1, or more in the group that is about K-blocks */
+    size_t blocks, ends[MAX_BLOCKS], k_stride;
     uint8_t a[MAX_MR * MAX_K];
     int8_t b[MAX_NR * MAX_K]; /* one row per column */
     float fa[MAX_MR * MAX_K], fb[MAX_NR * MAX_K];
-    int32_t lo[MAX_MR * MAX_NR], hi[MAX_MR * MAX_NR];
+    int32_t lo[MAX_BLOCKS][MAX_MR * MAX_NR], hi[MAX_BLOCKS][MAX_MR * MAX_NR];
     float fused[MAX_MR * MAX_NR], unfused[MAX_MR * MAX_NR];
     float residual[MAX_MR * MAX_NR]; /* as floats */
     float *vector[7];                /* init (as int32), scale, scale2, bias, mul, mul_neg, add */
@@ -123,12 +126,39 @@ static void place_b(void)
     c.tile.b = panel;
 }
 
+/* Where K-block h begins and ends, of the k that there are. */
+static size_t block_first(size_t h) { return h ? c.ends[h - 1] : 0; }
+static size_t block_end(size_t h) { return c.ends[h] < c.k ? c.ends[h] : c.k; }
+
+/* Cuts k into blocks of whole steps: equal ones, or any, of which many have one step. */
+static void make_blocks(void)
+{
+    size_t step = c.kernel->kstep, left = c.padded / step;
+    size_t most = left < c.most_blocks ? left : c.most_blocks;
+    size_t many = 1 + check_below(most), few = 1 + check_below(most < 3 ? most : 3);
+    int equal = !check_below(3);
+    c.blocks = check_below(2) ? many : few;
+    for (size_t h = 0; h < c.blocks; h++) {
+        size_t after = c.blocks - h - 1, spare = left - after; /* a step for each that follows */
+        size_t steps = 1 + check_below(2) * check_below(spare);
+        if (equal) steps = left / (after + 1);
+        if (!after) steps = left;
+        left -= steps;
+        c.ends[h] = block_first(h) + steps * step;
+    }
+}
+
 static void multiply(void)
 {
-    if (c.kind == PLAIN)
-        qvitp_ref_gemm_u8s8(c.m, c.n, c.k, c.a, c.k, c.zero, c.b, c.k, c.lo, MAX_NR);
-    if (c.kind == TWIN)
-        qvitp_ref_gemm_t8s8(c.m, c.n, c.k, c.a, c.k, c.half, c.b, c.k, c.lo, c.hi, MAX_NR);
+    for (size_t h = 0; h < c.blocks; h++) {
+        size_t first = block_first(h), k = block_end(h) - first;
+        const uint8_t *a = c.a + first;
+        const int8_t *b = c.b + first;
+        if (c.kind == PLAIN)
+            qvitp_ref_gemm_u8s8(c.m, c.n, k, a, c.k, c.zero, b, c.k, c.lo[h], MAX_NR);
+        if (c.kind == TWIN)
+            qvitp_ref_gemm_t8s8(c.m, c.n, k, a, c.k, c.half, b, c.k, c.lo[h], c.hi[h], MAX_NR);
+    }
     for (size_t i = 0; c.kind == FLOATS && i < c.m; i++)
         for (size_t j = 0; j < c.n; j++) {
             float fused = 0, unfused = 0;
@@ -146,36 +176,58 @@ static void multiply(void)
 
 enum { INIT, SCALE, SCALE2, BIAS, MUL, MUL_NEG, ADD };
 
+static float largest_sum(void)
+{
+    float largest = 1;
+    for (size_t h = 0; h < c.blocks; h++)
+        for (size_t i = 0; i < c.m; i++)
+            for (size_t j = 0; j < c.n; j++) {
+                size_t at = i * MAX_NR + j;
+                if (c.kind != FLOATS) largest = fmaxf(largest, fabsf((float)c.lo[h][at]));
+                if (c.kind == TWIN) largest = fmaxf(largest, fabsf((float)c.hi[h][at]));
+            }
+    return largest;
+}
+
 /* Vectors are of the plan: aligned and padded, so they are flush with the back or the front. What
  * stands outside the tile's columns must have no effect. */
 static void make_vectors(float range)
 {
-    size_t nr = c.kernel->nr, length = (c.tile.column + (c.n + nr - 1) / nr * nr + 63) / 64 * 64;
-    float largest = 1;
-    for (size_t i = 0; i < c.m; i++)
-        for (size_t j = 0; j < c.n; j++) {
-            size_t at = i * MAX_NR + j;
-            if (c.kind != FLOATS) largest = fmaxf(largest, fabsf((float)c.lo[at]));
-            if (c.kind == TWIN) largest = fmaxf(largest, fabsf((float)c.hi[at]));
-        }
+    size_t nr = c.kernel->nr, columns = (c.tile.column + (c.n + nr - 1) / nr * nr + 63) / 64 * 64;
+    float largest = largest_sum();
+    c.k_stride = columns + 16 * check_below(4);
     for (int v = 0; v < 7; v++) {
         float size = v == SCALE || v == SCALE2 ? range / largest : v == BIAS ? range / 4 : 4;
         int side = c.side == CHECK_LOOSE ? CHECK_BACK : c.side;
+        size_t length = columns + (v < BIAS ? (c.blocks - 1) * c.k_stride : 0);
         c.vector[v] = check_place(SLOT_VECTORS + v, length * sizeof(float), 64, side);
         for (size_t j = 0; j < length; j++) {
             int rare = v >= BIAS && range > 1000 && !check_below(8);
             c.vector[v][j] = rare ? check_special() : check_uniform() * size;
             /* With magnitudes, 0 * scale may have the other sign; 0 * scale2 >= 0 covers it. */
             if (v == SCALE2) c.vector[v][j] = fabsf(c.vector[v][j]);
+            if (v == INIT) ((int32_t *)(void *)c.vector[v])[j] = (int32_t)check_random();
         }
     }
-    int32_t *init = (int32_t *)(void *)c.vector[INIT];
-    for (size_t j = 0; j < length; j++) init[j] = (int32_t)check_random();
-    for (size_t j = 0; j < c.n; j++) {
-        int32_t sum = 0;
-        for (size_t p = 0; p < c.k; p++) sum += c.b[j * c.k + p];
-        init[c.tile.column + j] = -c.zero * sum;
-    }
+    for (size_t h = 0; h < c.blocks; h++)
+        for (size_t j = 0; j < c.n; j++) {
+            int32_t *init = (int32_t *)(void *)c.vector[INIT] + h * c.k_stride + c.tile.column;
+            int32_t sum = 0;
+            for (size_t p = block_first(h); p < block_end(h); p++) sum += c.b[j * c.k + p];
+            init[j] = -c.zero * sum;
+        }
+}
+
+/* What the epilogue says about K-blocks; where there is one, it may say nothing. */
+static void place_blocks(void)
+{
+    if (c.blocks == 1 && check_below(2)) return;
+    size_t bytes = c.blocks * sizeof *c.ends;
+    size_t *ends = check_place(SLOT_ENDS, bytes, sizeof *c.ends, c.side);
+    memcpy(ends, c.ends, bytes);
+    c.e.k_blocks = c.blocks;
+    c.e.k_ends = ends;
+    c.e.k_stride = c.blocks > 1 ? c.k_stride : (size_t)check_random();
 }
 
 static void make_epilogue(int out, int gelu, int residual, int mul)
@@ -225,12 +277,30 @@ static void place_residual(void)
         }
 }
 
+/* The sum over the K-blocks of what the scales make of their products. */
+static float scaled_sum(size_t i, size_t j)
+{
+    int32_t lo[MAX_BLOCKS], hi[MAX_BLOCKS];
+    float scale[MAX_BLOCKS], scale2[MAX_BLOCKS];
+    for (size_t h = 0; h < c.blocks; h++) {
+        size_t column = h * c.k_stride + c.tile.column + j;
+        lo[h] = c.lo[h][i * MAX_NR + j];
+        hi[h] = c.hi[h][i * MAX_NR + j];
+        scale[h] = c.vector[SCALE][column];
+        scale2[h] = c.vector[SCALE2][column];
+        /* Kernels multiply the magnitudes of twin GELU's negative codes, the reference their
+         * values. */
+        if (c.kind == TWIN && !c.half) scale[h] = -scale[h];
+    }
+    return qvitp_ref_k_sum(c.blocks, lo, hi, scale, c.kind == TWIN ? scale2 : NULL);
+}
+
 /* The float that element (i, j) must become. */
 static float expected(size_t i, size_t j, const float *product)
 {
     size_t at = i * MAX_NR + j, column = c.tile.column + j;
     struct qvitp_ref_epilogue e = {
-        .twin = c.kind == TWIN,
+        .bias = c.vector[BIAS][column],
         .gelu = c.e.gelu,
         .has_residual = c.e.residual != QVITP_RESIDUAL_NONE,
         .has_mul = c.e.mul != NULL,
@@ -239,23 +309,14 @@ static float expected(size_t i, size_t j, const float *product)
         .mul_neg = c.vector[c.e.mul_neg ? MUL_NEG : MUL][column],
         .add = c.vector[ADD][column],
     };
-    if (c.kind == FLOATS) { /* 0 * -0 + t is t, -0 included */
-        e.scale = -0.0f;
-        e.bias = product[at] + c.vector[BIAS][column];
-        return qvitp_ref_epilogue(0, 0, &e);
-    }
-    e.bias = c.vector[BIAS][column];
-    e.scale = c.vector[SCALE][column];
-    e.scale2 = c.vector[SCALE2][column];
-    /* Kernels multiply the magnitudes of twin GELU's negative codes, the reference their values. */
-    if (c.kind == TWIN && !c.half) e.scale = -e.scale;
-    return qvitp_ref_epilogue(c.lo[at], c.hi[at], &e);
+    return qvitp_ref_finish(c.kind == FLOATS ? product[at] : scaled_sum(i, j), &e);
 }
 
 static int right(size_t i, size_t j, const float *product)
 {
     size_t at = i * (size_t)c.tile.ldo + j;
-    if (c.e.out == QVITP_OUT_S32) return ((const int32_t *)c.tile.out)[at] == c.lo[i * MAX_NR + j];
+    if (c.e.out == QVITP_OUT_S32)
+        return ((const int32_t *)c.tile.out)[at] == c.lo[0][i * MAX_NR + j];
     float t = expected(i, j, product);
     if (c.e.out == QVITP_OUT_F32) return check_same_float(((const float *)c.tile.out)[at], t);
     return ((const uint8_t *)c.tile.out)[at] == qvitp_ref_code(t, c.e.lo, c.e.hi);
@@ -293,14 +354,18 @@ static void run_case(float range, int out, int gelu, int residual, int mul)
     c.tile = (struct qvitp_tile){.m = c.m, .n = c.n, .k = c.padded};
     c.tile.column = check_below(4) * c.kernel->nr;
     c.side = (int)check_below(CHECK_SIDES);
-    check_case("m %zu n %zu k %zu fills %d %d range %g out %d gelu %d residual %d mul %d side %d",
-               c.m, c.n, c.k, c.fill_a, c.fill_b, (double)range, out, gelu, residual, mul, c.side);
+    make_blocks();
+    check_case("m %zu n %zu k %zu in %zu fills %d %d range %g out %d gelu %d residual %d mul %d "
+               "side %d",
+               c.m, c.n, c.k, c.blocks, c.fill_a, c.fill_b, (double)range, out, gelu, residual, mul,
+               c.side);
     make_operands();
     place_a();
     place_b();
     multiply();
     make_vectors(range);
     make_epilogue(out, gelu, residual, mul);
+    place_blocks();
     place_residual();
     size_t bytes = ((c.m - 1) * stride + c.n) * element;
     c.tile.out = check_place(SLOT_OUT, bytes, element, c.side);
@@ -317,12 +382,18 @@ static size_t some_depth(size_t which)
     return depths[which] ? depths[which] : near[check_below(5)];
 }
 
+/* Zero points and halves. One hot code leaves sums of 0 where there is no zero point: -0 meets -0. */
+static void draw_scheme(void)
+{
+    c.zero = c.kind == PLAIN && c.fill_a != ONE_HOT ? (int32_t)check_below(256) : 0;
+    c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
+}
+
 static void any_case(float range)
 {
     int out = (int)check_below(3);
-    if (out == QVITP_OUT_S32 && c.kind != PLAIN) out = QVITP_OUT_F32;
-    c.zero = c.kind == PLAIN ? (int32_t)check_below(256) : 0;
-    c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
+    if (out == QVITP_OUT_S32 && (c.kind != PLAIN || c.most_blocks > 1)) out = QVITP_OUT_F32;
+    draw_scheme();
     run_case(range, out, (int)check_below(2), (int)check_below(4), (int)check_below(3));
 }
 
@@ -375,10 +446,42 @@ static void epilogues(const struct qvitp_kernels *table)
         c.n = check_below(4) ? c.kernel->nr : 1 + check_below(c.kernel->nr);
         c.k = 1 + check_below(64);
         c.fill_a = check_below(4) ? RANDOM : ONE_HOT; /* zeros meet the special numbers */
-        c.zero = c.kind == PLAIN ? (int32_t)check_below(256) : 0;
-        c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
+        draw_scheme();
         run_case(ranges[r], QVITP_OUT_F32, gelu, residual, mul);
         run_case(ranges[r], QVITP_OUT_CODE, gelu, residual, mul);
+    }
+    c.fill_a = RANDOM;
+}
+
+/* The three groups above once more, in K-blocks and without S32. */
+static void k_blocks(const struct qvitp_kernels *table)
+{
+    static const float ranges[] = {1, 6, 300, 1e5f, 1e38f};
+    size_t nr = c.kernel->nr, most_n = c.kernel->wide ? 2 * nr + 5 : nr;
+    (void)table;
+    c.most_blocks = MAX_BLOCKS;
+    c.fill_a = c.fill_b = RANDOM;
+    for (c.m = 1; c.m <= c.kernel->mr; c.m++)
+        for (c.n = 1; c.n <= most_n; c.n++)
+            for (size_t d = 0; d < 5; d++) {
+                c.k = d < 4 ? 1 + check_below(300) : some_depth(check_below(4));
+                any_case(100);
+            }
+    for (c.fill_a = 0; c.fill_a < FILLS; c.fill_a++)
+        for (c.fill_b = 0; c.fill_b < FILLS; c.fill_b++)
+            for (size_t d = 0; d < 5; d++) {
+                c.k = some_depth(d);
+                c.m = check_below(2) ? c.kernel->mr : 1 + check_below(c.kernel->mr);
+                c.n = nr;
+                any_case(300);
+            }
+    c.fill_a = c.fill_b = RANDOM;
+    for (size_t i = 0; i < 2000; i++) {
+        c.m = check_below(4) ? c.kernel->mr : 1 + check_below(c.kernel->mr);
+        c.n = check_below(4) ? nr : 1 + check_below(nr);
+        c.k = 1 + check_below(64);
+        c.fill_a = check_below(4) ? RANDOM : ONE_HOT; /* blocks that are 0 */
+        any_case(ranges[i % 5]);
     }
     c.fill_a = RANDOM;
 }
@@ -387,13 +490,17 @@ void check_gemms(const struct qvitp_kernels *table)
 {
     const struct qvitp_gemm_kernel *kernels[] = {table->gemm_u8s8, table->gemm_t8s8,
                                                  table->gemm_f32};
-    for (int kind = PLAIN; kind <= FLOATS; kind++) {
-        if (!kernels[kind]) continue;
-        c.kernel = kernels[kind];
-        c.kind = kind;
-        check_row(c.kernel->name, "shapes", shapes, table);
-        if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
-        check_row(c.kernel->name, "extremes", extremes, table);
-        check_row(c.kernel->name, "epilogues", epilogues, table);
+    const struct qvitp_gemm_kernel *kernels_k[] = {table->gemm_u8s8_k, table->gemm_t8s8_k, NULL};
+    for (c.kind = PLAIN; c.kind <= FLOATS; c.kind++) {
+        c.most_blocks = 1;
+        c.kernel = kernels[c.kind];
+        if (c.kernel) {
+            check_row(c.kernel->name, "shapes", shapes, table);
+            if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
+            check_row(c.kernel->name, "extremes", extremes, table);
+            check_row(c.kernel->name, "epilogues", epilogues, table);
+        }
+        c.kernel = kernels_k[c.kind];
+        if (c.kernel) check_row(c.kernel->name, "k blocks", k_blocks, table);
     }
 }
