@@ -44,15 +44,6 @@ MODE     := $(if $(OPENMP),-fopenmp -DQVIT_OPENMP=1) \
 COMPILE   = $(CC) $(CPPFLAGS) $(CFLAGS) $(BASE) $(MODE) $(FLAGS)
 LINK      = $(CC) $(CFLAGS) $(MODE) $(LDFLAGS)
 
-# A library must not abort: its assertions are compiled into sanitizer builds only.
-INTERNAL := -Iinclude -Ilib -I.
-$(BUILD)/obj/lib/%.o $(BUILD)/obj/kernels/%.o: \
-	FLAGS := $(INTERNAL) -fPIC -fvisibility=hidden $(if $(SANITIZE),,-DNDEBUG)
-$(BUILD)/obj/examples/%.o: FLAGS := -Iinclude
-$(BUILD)/obj/examples/photos/%.o: FLAGS := -Iinclude $(PHOTO_FLAGS)
-$(BUILD)/obj/bench/%.o: FLAGS := $(INTERNAL)
-$(BUILD)/obj/test/%.o: FLAGS := $(INTERNAL) -Itest -Iexamples/vit
-
 # Of qvit-photos alone, and only where pkg-config finds them.
 has          = $(shell pkg-config --exists $(1) 2>/dev/null && echo yes)
 JPEG        := $(call has,libjpeg)
@@ -61,6 +52,15 @@ PHOTO_FLAGS := $(if $(JPEG),-DQVIT_HAVE_JPEG $(shell pkg-config --cflags libjpeg
                $(if $(PNG),-DQVIT_HAVE_PNG $(shell pkg-config --cflags libpng))
 PHOTO_LIBS  := $(if $(JPEG),$(shell pkg-config --libs libjpeg)) \
                $(if $(PNG),$(shell pkg-config --libs libpng))
+
+# A library must not abort: its assertions are compiled into sanitizer builds only.
+INTERNAL := -Iinclude -Ilib -I.
+$(BUILD)/obj/lib/%.o $(BUILD)/obj/kernels/%.o: \
+	FLAGS := $(INTERNAL) -fPIC -fvisibility=hidden $(if $(SANITIZE),,-DNDEBUG)
+$(BUILD)/obj/examples/%.o: FLAGS := -Iinclude
+$(BUILD)/obj/examples/photos/%.o: FLAGS := -Iinclude $(PHOTO_FLAGS)
+$(BUILD)/obj/bench/%.o: FLAGS := $(INTERNAL)
+$(BUILD)/obj/test/%.o: FLAGS := $(INTERNAL) -Itest -Iexamples/vit
 
 # ---- what there is to build ----
 
