@@ -271,6 +271,38 @@ static void threads_do_not_show(void)
     end(&l);
 }
 
+/* Whatever allocation fails: the old result stays, nothing leaks, and once there is memory all is well. */
+static void every_allocation_may_fail(void)
+{
+    struct layer l = layer_new();
+    const size_t mark = kept.count;
+    for (size_t at = 1;; at++) {
+        struct heap heap = {0};
+        qvit_allocator hook = heap_hook(&heap);
+        qvit_calibrator *c = calibrator_new(engine_with(0, &hook, NULL));
+        add_linear(c, QVIT_INPUT_LAYER_NORM, &l.w, NULL);
+        qvit_observation o = QVIT_OBSERVATION_INIT;
+        o.input = &l.x, o.gradient = &l.g;
+        MUST(qvit_calibrator_observe(c, &o, &why));
+        heap.fail_at = heap.calls + at, heap.fail_count = 1;
+        qvit_status status = solve_status(
+            c, "ptq-sl", 4, 8, "chunks=4 reorder=search candidates=2 refine=0 rounding=gptq");
+        heap.fail_at = 0;
+        if (status != QVIT_OK) {
+            qvit_result *none;
+            CHECK_EQ(status, QVIT_ERR_NO_MEMORY);
+            CHECK_EQ(qvit_calibrator_result(c, 0, &none, &why), QVIT_ERR_STATE);
+            solve(c, "ptq-sl", 4, 8, "chunks=4 reorder=search candidates=2 refine=0 rounding=gptq");
+        }
+        CHECK(loss_of(result_of(c, 0), &l) > 0);
+        forget_calibrators();
+        release_to(mark);
+        heap_check_empty(&heap);
+        if (status == QVIT_OK) break;
+    }
+    end(&l);
+}
+
 int main(int argc, char **argv)
 {
     test_begin(argc, argv);
@@ -283,5 +315,6 @@ int main(int argc, char **argv)
     RUN(blocks_may_be_as_many_as_they_like);
     RUN(what_cannot_be_is_refused);
     RUN(threads_do_not_show);
+    RUN(every_allocation_may_fail);
     return test_end();
 }
