@@ -1198,9 +1198,12 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *   liu2021     Pearson's correlation, at Q K^T less a ranking loss, up to 20 rounds, corrected biases
  *               (arXiv 2106.14156); symmetric, a scale for each weight matrix
  *   easyquant   cosine similarity on a grid of multipliers from 0.5 to 2 times that of the largest
- *               values, up to 20 rounds (arXiv 2006.16669); symmetric, a scale for each row
- *   aciq        clips where a Laplace or a normal distribution of the same moments loses least (arXiv
- *               1810.05723), no search; softmax and GELU keep their range; corrected biases
+ *               values, up to 20 rounds (arXiv 2006.16669); a scale for each row, and inputs with a
+ *               zero point, which the paper does not have
+ *   aciq        draws ranges in towards where a Laplace or a normal distribution of the same moments,
+ *               whichever is nearer, would lose least by clipping (arXiv 1810.05723), by as many
+ *               eighths of the way as lessen the squared error of the values that were seen; no
+ *               search; corrected biases
  *   best        what measured best at each width, and may change with every version: twin softmax,
  *               channels scaled and centered with room for what was not seen, corrected weights,
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs

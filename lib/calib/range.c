@@ -33,14 +33,38 @@ float qvitp_symmetric_scale(double top, int32_t bits)
     return top > 0 ? scale_of(top / ((double)(1 << (bits - 1)) - 0.5)) : 1;
 }
 
+/* What rounding with this scale costs, as a sum of squares. */
+static double weight_error(size_t count, const float *weight, int32_t bits, float scale)
+{
+    struct qvitp_coder c = {.scheme = QVIT_SCHEME_SYMMETRIC, .scale = scale};
+    qvitp_scheme_range(c.scheme, bits, qvitp_right_flags(bits), &c.lo, &c.hi);
+    double error = 0;
+    for (size_t i = 0; i < count; i++) {
+        float back = qvitp_coder_decode(&c, qvitp_coder_encode(&c, weight[i]));
+        error += ((double)back - (double)weight[i]) * ((double)back - (double)weight[i]);
+    }
+    return error;
+}
+
+/* From the largest weight towards where ACIQ's law would clip, as far as that lessens the error. */
+static double draw_in_weights(size_t count, const float *weight, int32_t bits, double top)
+{
+    const struct qvitp_moments moments = qvitp_moments_of(count, weight);
+    const double law = fmin(top, fabs(moments.mean) + qvitp_aciq_clip(&moments, bits));
+    double best = top, least = INFINITY;
+    for (int i = 0; i <= QVITP_DRAWS; i++) {
+        double candidate = top + (law - top) * i / QVITP_DRAWS;
+        double error = weight_error(count, weight, bits, qvitp_symmetric_scale(candidate, bits));
+        if (error < least) least = error, best = candidate;
+    }
+    return best;
+}
+
 float qvitp_weight_scale(const struct qvitp_recipe *r, size_t count, const float *weight)
 {
     double top = 0;
     for (size_t i = 0; i < count; i++) top = fmax(top, fabs((double)weight[i]));
-    if (r->range == QVITP_RANGE_ACIQ) {
-        struct qvitp_moments moments = qvitp_moments_of(count, weight);
-        top = fmin(top, fabs(moments.mean) + qvitp_aciq_clip(&moments, r->weight_bits));
-    }
+    if (r->range == QVITP_RANGE_ACIQ) top = draw_in_weights(count, weight, r->weight_bits, top);
     return qvitp_symmetric_scale(top, r->weight_bits);
 }
 
@@ -109,6 +133,41 @@ static double histogram_error(const struct qvitp_coder *c, const struct qvitp_st
         error += (double)count * d * d;
     }
     return error;
+}
+
+static double value_error(const struct qvitp_coder *c, float x)
+{
+    double d = (double)qvitp_coder_decode(c, qvitp_coder_encode(c, x)) - (double)x;
+    return d * d;
+}
+
+/* Of all values of a group. */
+static double whole_error(const struct qvitp_coder *c, const struct qvitp_stats *stats,
+                          size_t group)
+{
+    double error = 0;
+    for (int negative = 0; negative < 2; negative++)
+        for (size_t bin = 0; bin < QVITP_BINS; bin++) {
+            uint64_t count = qvitp_stats_count(stats, group, negative, bin);
+            float x = qvitp_stats_middle(bin);
+            if (count) error += (double)count * value_error(c, negative ? -x : x);
+        }
+    return error;
+}
+
+void qvitp_draw_in(const struct qvitp_span *span, const struct qvitp_stats *stats, size_t group,
+                   float law_lo, float law_hi, float *lo, float *hi)
+{
+    const float whole_lo = *lo, whole_hi = *hi;
+    double least = INFINITY;
+    for (int i = 0; i <= QVITP_DRAWS; i++) {
+        struct qvitp_span s = *span;
+        s.lo = whole_lo + (law_lo - whole_lo) * (float)i / QVITP_DRAWS;
+        s.hi = whole_hi + (law_hi - whole_hi) * (float)i / QVITP_DRAWS;
+        struct qvitp_coder c = qvitp_span_coder(&s, 1);
+        double error = whole_error(&c, stats, group);
+        if (error < least) least = error, *lo = s.lo, *hi = s.hi;
+    }
 }
 
 int32_t qvitp_best_cut(const struct qvitp_span *s, const struct qvitp_stats *stats)

@@ -46,6 +46,13 @@ float qvitp_symmetric_scale(double top, int32_t bits);
 /* The scale that a recipe gives a block of weights to begin with: of the largest, or ACIQ's. */
 float qvitp_weight_scale(const struct qvitp_recipe *recipe, size_t count, const float *weight);
 
+/* Draws a range that holds all values of a group in towards [law_lo, law_hi], where a law of distribution
+ * says that clipping pays, by as many QVITP_DRAWS-ths of the way as lose least by the histogram: laws are
+ * kept to only as far as the values keep to them. */
+enum { QVITP_DRAWS = 8 };
+void qvitp_draw_in(const struct qvitp_span *span, const struct qvitp_stats *stats, size_t group,
+                   float law_lo, float law_hi, float *lo, float *hi);
+
 /* The cut whose codes fit the values of a histogram best, in the sense of their squared error. */
 int32_t qvitp_best_cut(const struct qvitp_span *span, const struct qvitp_stats *stats);
 

@@ -31,14 +31,24 @@ static void cut_tails(const struct qvitp_recipe *recipe, const struct qvitp_stat
     if (above < *high) *high = above;
 }
 
-/* ACIQ's laws are not those of a softmax or a GELU: there all is kept. */
-static void clip(int32_t bits, const struct qvitp_stats *stats, size_t group, float *low,
-                 float *high)
+/* Where ACIQ's law would clip, as far as that lessens the error of the values that were seen. A twin has
+ * its own way with tails. */
+static void clip(const struct qvitp_recipe *recipe, int32_t bits, const struct qvitp_site *site,
+                 enum qvitp_stream stream, size_t group, float *low, float *high)
 {
+    const struct qvitp_stats *stats = &site->stats[stream];
+    const int second = stream >= QVITP_STREAM_SECOND;
+    const struct qvitp_span span = {.scheme =
+                                        second ? QVIT_SCHEME_SYMMETRIC
+                                               : qvitp_left_scheme(recipe, site->type, site->kind),
+                                    .bits = bits,
+                                    .flags = second ? qvitp_right_flags(bits) : 0};
+    if (span.scheme != QVIT_SCHEME_SYMMETRIC && span.scheme != QVIT_SCHEME_ASYMMETRIC) return;
     struct qvitp_moments moments = qvitp_stats_moments(stats, group);
     double distance = qvitp_aciq_clip(&moments, bits);
-    *low = (float)fmax((double)*low, fmin(moments.mean - distance, 0));
-    *high = (float)fmin((double)*high, fmax(moments.mean + distance, 0));
+    float law_low = (float)fmax((double)*low, fmin(moments.mean - distance, 0));
+    float law_high = (float)fmin((double)*high, fmax(moments.mean + distance, 0));
+    qvitp_draw_in(&span, stats, group, law_low, law_high, low, high);
 }
 
 void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
@@ -46,7 +56,6 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
                        size_t first, size_t channels, float *lo, float *hi)
 {
     const struct qvitp_stats *stats = &site->stats[stream];
-    int second = stream >= QVITP_STREAM_SECOND;
     float low = 0, high = 0;
     for (size_t c = first; c < first + channels; c++) {
         float channel_low, channel_high;
@@ -54,9 +63,8 @@ void qvitp_solve_range(const struct qvitp_recipe *recipe, int32_t bits,
         if (channel_low < low) low = channel_low;
         if (channel_high > high) high = channel_high;
     }
-    int lawful = second || (site->kind != QVIT_INPUT_SOFTMAX && site->kind != QVIT_INPUT_GELU);
     if (recipe->range == QVITP_RANGE_PERCENTILE) cut_tails(recipe, stats, group, &low, &high);
-    if (recipe->range == QVITP_RANGE_ACIQ && lawful) clip(bits, stats, group, &low, &high);
+    if (recipe->range == QVITP_RANGE_ACIQ) clip(recipe, bits, site, stream, group, &low, &high);
     if (low < *lo) *lo = low;
     if (high > *hi) *hi = high;
 }
