@@ -525,8 +525,9 @@ QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *d
  * What blocks cost. Row blocks of weights and column blocks of outputs nothing: a multiplier for each
  * output is read anyway. Column blocks of weights or of a layer's input end the integer sums of a linear
  * plan wherever one of the two changes along its k: what is summed so far is scaled and added in
- * float32, some 6 % of the time at blocks of 64 inputs, 3 % at 128. So channels of one block should be
- * neighbours in memory, and the plans' orders (section 10) make them so.
+ * float32, some 7 % of the time at blocks of 64 inputs, 5 % at 128, with AVX2. With AVX-512 VNNI such a
+ * layer still runs on the AVX2 kernels, at half the speed. Channels of one block should be neighbours
+ * in memory, and the plans' orders (section 10) make them so.
  */
 typedef struct qvit_granularity qvit_granularity;
 
@@ -1069,13 +1070,14 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             size; 0: as weights= says (0)
  *       column-blocks=1..65536                blocks of inputs with scales of their own (1); a search
  *                                             of them takes metric mse or hessian
- *       block-length=0..65536                 the same, by their length, a multiple of 4 (0)
+ *       block-length=0..65536                 the same, by their largest length, a multiple of 4 (0)
  *       chunks=1..65536                       scales of the inputs of linear sites, IMAGE ones apart;
  *                                             each is a run of column blocks, of which there are then
  *                                             at least as many (1)
  *       reorder=none|sort|cluster|search      which inputs share a block, where their producer can
  *                                             write them in any order (INPUT_LAYER_NORM, or tied to its
- *                                             PRODUCER; behind attention inside each head): neighbours;
+ *                                             PRODUCER; behind attention inside each head, if every
+ *                                             head has as many blocks): neighbours;
  *                                             those of one size, cut where it loses least; those that
  *                                             are large in the same outputs; the better of these two,
  *                                             improved by an evolutionary search (none)
@@ -1208,8 +1210,9 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               channels scaled and centered with room for what was not seen, corrected weights,
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
  *               relative probabilities, which attention plans alone take; at less than 6 also twins
- *               for GELU, clipped channels, a scale for each column of V, and a search; weights of
- *               less than 6 bits have a scale for every 64 inputs, which are reordered
+ *               for GELU, clipped channels, a scale for each column of V, and a search (metric mse or
+ *               hessian); weights of less than 6 bits have a scale for every 64 inputs, which are
+ *               reordered: block-length=0 and reorder=none leave that out
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
  *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
  *               and 6 around the best, 2 rounds; channels ordered by clustering; twin softmax
@@ -1287,8 +1290,10 @@ QVIT_API void qvit_result_destroy(qvit_result *result);
  * parts where channels were reordered. Orders go to the plans as they are: INPUT_ORDER to this site's
  * and to that of the layer norm before it, OUTPUT_ORDER to this site's; that of P V goes to the
  * attention plan, and, moved behind the queries and keys, to the layer that writes V, whose plan is
- * therefore made after proj is solved. A host that cannot reorder should refuse an ORDER that is
- * present. New versions bring new keys.
+ * therefore made after proj is solved. OUTPUT_ parts are those of the consumer's last result: what is
+ * shown to a calibrator that will solve the consumer anew must come from plans without them. A host
+ * that cannot reorder solves with reorder=none, and refuses an ORDER that is present all the same.
+ * New versions bring new keys.
  */
 typedef int32_t qvit_result_key;
 enum {
@@ -1546,7 +1551,8 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  *   bias      F32 [outputs] or NULL
  *   residual  F32, or codes of a uniform layer quantizer; same sizes as the output; NONE: none
  *   output    codes (uniform or TWIN_GELU; granularity over columns), F32, or S32: the bare integer
- *             sums (input zero point taken off) of plain inputs, without anything that follows
+ *             sums (input zero point taken off) of plain inputs, without anything that follows, and
+ *             without blocks along the inputs
  *   output_scale, output_shift  F32 [outputs] or NULL: a result's OUTPUT_ or the consumer's INPUT_.
  *             Scales are positive. They work on F32 outputs too; a twin output cannot be shifted
  *   input_order   S32 [inputs] or NULL: the channel that each column of the input holds, a

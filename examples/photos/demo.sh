@@ -22,12 +22,15 @@ fi
 mkdir -p "$out"
 set -- --images "$IMAGES" --size "${SIZE:-224}" --crop "${CROP:-0.9}" --classes "${CLASSES:-1000}" \
     ${LABELS:+--labels "$LABELS"} --skip-bad
-"$photos" "$@" --n "$calib" --out "$out/calib.npy" --labels-out "$out/calib_labels.npy"
+"$photos" "$@" --n "$calib" --out "$out/calib.npy" --labels-out "$out/calib_labels.npy" \
+    >"$out/calib.txt"
+cat "$out/calib.txt"
+read=$(sed -n 's/.*: \([0-9]*\) of [0-9]* pictures.*/\1/p' "$out/calib.txt") # some may be unreadable
 "$photos" "$@" --first "$calib" ${N:+--n "$N"} --out "$out/images.npy" \
     --labels-out "$out/labels.npy"
 
 "${photos%photos}vit" eval --model "$MODEL" --images "$out/images.npy" --labels "$out/labels.npy" \
-    --calib "$out/calib.npy" --calib-n "$calib" --recipe minmax,ptq4vit-fast,best \
+    --calib "$out/calib.npy" --calib-n "$read" --recipe minmax,ptq4vit-fast,best \
     --bits w8a8,w6a6,w4a8 --card "$out/card.json" --html "$out/page.html"
 
 echo

@@ -82,10 +82,9 @@ static qvit_status solve(struct in_order *o, const size_t *sites, size_t count)
     return QVIT_OK;
 }
 
-static qvit_status make(struct in_order *o, size_t block, size_t step, bool floats)
+static qvit_status make(struct in_order *o, size_t block, size_t step, quantized_form form)
 {
-    return quantized_model_step(&o->quantized, o->engine, o->results, block, step, floats,
-                                o->error);
+    return quantized_model_step(&o->quantized, o->engine, o->results, block, step, form, o->error);
 }
 
 /* ---- the streams ---- */
@@ -228,18 +227,19 @@ static qvit_status solve_attention(struct in_order *o, size_t block)
     const size_t proj[] = {site_in_block(block, SITE_PROJ)};
     TRY(each_part(o, block, show_qkv));
     TRY(solve(o, qkv, 1));
-    TRY(make(o, block, STEP_NORM1, false));
-    TRY(make(o, block, STEP_QKV, true));
+    TRY(make(o, block, STEP_NORM1, QUANTIZED_FINAL));
+    TRY(make(o, block, STEP_QKV, QUANTIZED_FLOATS));
     TRY(each_part(o, block, show_products));
     TRY(solve(o, products, 2));
-    TRY(make(o, block, STEP_QKV, false));
-    TRY(make(o, block, STEP_ATTENTION, true));
+    TRY(make(o, block, STEP_QKV, QUANTIZED_UNORDERED));
+    TRY(make(o, block, STEP_ATTENTION, QUANTIZED_FLOATS));
     TRY(each_part(o, block, show_proj));
     TRY(solve(o, proj, 1));
     TRY(fetch(o, products[1]));
-    TRY(make(o, block, STEP_QKV, false)); /* its values stand in the order that proj asks for */
-    TRY(make(o, block, STEP_ATTENTION, false));
-    return make(o, block, STEP_PROJ, false);
+    TRY(make(o, block, STEP_QKV,
+             QUANTIZED_FINAL)); /* its values stand in the order that proj asks for */
+    TRY(make(o, block, STEP_ATTENTION, QUANTIZED_FINAL));
+    return make(o, block, STEP_PROJ, QUANTIZED_FINAL);
 }
 
 static qvit_status solve_mlp(struct in_order *o, size_t block)
@@ -248,13 +248,13 @@ static qvit_status solve_mlp(struct in_order *o, size_t block)
     const size_t fc2[] = {site_in_block(block, SITE_FC2)};
     TRY(each_part(o, block, show_fc1));
     TRY(solve(o, fc1, 1));
-    TRY(make(o, block, STEP_NORM2, false));
-    TRY(make(o, block, STEP_FC1, true));
+    TRY(make(o, block, STEP_NORM2, QUANTIZED_FINAL));
+    TRY(make(o, block, STEP_FC1, QUANTIZED_FLOATS));
     TRY(each_part(o, block, show_fc2));
     TRY(solve(o, fc2, 1));
     TRY(fetch(o, fc1[0]));
-    TRY(make(o, block, STEP_FC1, false));
-    TRY(make(o, block, STEP_FC2, false));
+    TRY(make(o, block, STEP_FC1, QUANTIZED_FINAL));
+    TRY(make(o, block, STEP_FC2, QUANTIZED_FINAL));
     return each_part(o, block, finish_block);
 }
 

@@ -184,13 +184,14 @@ static qvit_status create_linear(const struct builder *b, const qvit_result *res
     return qvit_linear_create(b->engine, &options, &out->plan, b->error);
 }
 
-static qvit_status create_qkv(const struct builder *b, size_t block, network_step *out)
+static qvit_status create_qkv(const struct builder *b, size_t block, bool ordered,
+                              network_step *out)
 {
     qvit_quantizer *joined;
-    qvit_tensor order;
-    int32_t *memory;
+    qvit_tensor order = {0};
+    int32_t *memory = NULL;
     TRY(join_qkv(b, block, &joined));
-    qvit_status status = join_order(b, block, &memory, &order);
+    qvit_status status = ordered ? join_order(b, block, &memory, &order) : QVIT_OK;
     if (status == QVIT_OK)
         status = create_linear(b, block_result(b, block, SITE_QKV), QVIT_ACTIVATION_NONE, false,
                                codes_of(joined), &order, out);
@@ -203,10 +204,11 @@ static qvit_status create_attention(const struct builder *b, size_t block, qvit_
                                     network_step *out)
 {
     const qvit_result *qk = block_result(b, block, SITE_QK), *pv = block_result(b, block, SITE_PV);
-    qvit_tensor scale = {0}, shift = {0}, order;
-    TRY(read_order(b, pv, QVIT_RESULT_OUTPUT_ORDER, &order));
-    if (output.quantizer)
+    qvit_tensor scale = {0}, shift = {0}, order = {0};
+    if (output.quantizer) {
+        TRY(read_order(b, pv, QVIT_RESULT_OUTPUT_ORDER, &order));
         TRY(read_pair(b, pv, QVIT_RESULT_OUTPUT_SCALE, QVIT_RESULT_OUTPUT_SHIFT, &scale, &shift));
+    }
     qvit_attention_options options = QVIT_ATTENTION_OPTIONS_INIT;
     options.query = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_INPUT));
     options.key = codes_of(qvit_result_quantizer(qk, QVIT_RESULT_SECOND));
@@ -222,10 +224,10 @@ static qvit_status create_attention(const struct builder *b, size_t block, qvit_
     return qvit_attention_create(b->engine, &options, &out->plan, b->error);
 }
 
-/* One step of a block. floats: of those that write codes, with floats instead. */
-static qvit_status create_step(const struct builder *b, size_t block, size_t step, bool floats,
-                               network_step *out)
+static qvit_status create_step(const struct builder *b, size_t block, size_t step,
+                               quantized_form form, network_step *out)
 {
+    const bool floats = form == QUANTIZED_FLOATS;
     const qvit_activation none = QVIT_ACTIVATION_NONE, gelu = QVIT_ACTIVATION_GELU;
     const vit_block *weights = &b->model->blocks[block];
     const qvit_result *qkv = block_result(b, block, SITE_QKV);
@@ -237,7 +239,7 @@ static qvit_status create_step(const struct builder *b, size_t block, size_t ste
         return create_norm(b, &weights->norm1, qkv, out);
     case STEP_QKV:
         return floats ? create_linear(b, qkv, none, false, f32, NULL, out)
-                      : create_qkv(b, block, out);
+                      : create_qkv(b, block, form == QUANTIZED_FINAL, out);
     case STEP_ATTENTION:
         return create_attention(b, block, floats ? f32 : input_of(proj), out);
     case STEP_PROJ:
@@ -267,7 +269,7 @@ static qvit_status create_steps(const struct builder *b, network *net)
     TRY(create_embedding(b, net));
     for (size_t i = 0; i < model->depth; i++)
         for (size_t step = 0; step < STEPS_PER_BLOCK; step++)
-            TRY(create_step(b, i, step, false, &network_block(net, i)[step]));
+            TRY(create_step(b, i, step, QUANTIZED_FINAL, &network_block(net, i)[step]));
     TRY(create_norm(b, &model->norm, head, network_norm(net)));
     return create_linear(b, head, QVIT_ACTIVATION_NONE, false, f32, NULL, network_head(net));
 }
@@ -295,12 +297,12 @@ qvit_status quantized_model_embedding(network *net, const qvit_engine *engine,
 
 qvit_status quantized_model_step(network *net, const qvit_engine *engine,
                                  const calibration_results *results, size_t block, size_t step,
-                                 bool floats, qvit_error *error)
+                                 quantized_form form, qvit_error *error)
 {
     const struct builder builder = {net->model, engine, results, error};
     network_step *out = &network_block(net, block)[step];
     qvit_plan_destroy(out->plan);
     out->plan = NULL;
-    TRY(create_step(&builder, block, step, floats, out));
+    TRY(create_step(&builder, block, step, form, out));
     return network_reserve_workspace(net, error);
 }

@@ -22,13 +22,24 @@ qvit_status quantized_model_create(const vit_model *model, const qvit_engine *en
 
 /*
  * The same plan by plan, for a host that solves one site after the other: each makes, or makes again,
- * one step of a network that was begun with network_begin. floats: a step that writes codes writes
- * floats instead, so that the site which reads them need not be solved yet.
+ * one step of a network that was begun with network_begin.
+ *
+ *   FINAL      as in the whole network
+ *   FLOATS     a step that writes codes writes floats instead, channel by channel, so that the site which
+ *              reads them need not be solved yet
+ *   UNORDERED  the qkv layer before such an attention: its codes are those of its own sites, in the order
+ *              of the channels, whatever proj asked for when it was solved last
  */
+typedef enum quantized_form {
+    QUANTIZED_FINAL,
+    QUANTIZED_FLOATS,
+    QUANTIZED_UNORDERED
+} quantized_form;
+
 qvit_status quantized_model_embedding(network *net, const qvit_engine *engine,
                                       const calibration_results *results, qvit_error *error);
 qvit_status quantized_model_step(network *net, const qvit_engine *engine,
                                  const calibration_results *results, size_t block, size_t step,
-                                 bool floats, qvit_error *error);
+                                 quantized_form form, qvit_error *error);
 
 #endif

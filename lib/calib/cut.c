@@ -191,6 +191,8 @@ static void set_chunk(struct cutting *c, size_t chunk)
             span->lo = fminf(span->lo, c->input->lo[channel]);
             span->hi = fmaxf(span->hi, c->input->hi[channel]);
         }
+    span->lo = fmaxf(span->lo, c->input->span.lo); /* a recipe may clip the whole */
+    span->hi = fminf(span->hi, c->input->span.hi);
     cut->coder[chunk] = qvitp_span_coder(span, 1);
 }
 

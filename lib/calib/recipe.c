@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "calib/partition.h"
+#include "calib/trial.h"
 
 /* What a recipe does not say: the grid of Base PTQ, and no search to use it. */
 #define DEFAULTS                                                                                   \
@@ -334,6 +335,9 @@ qvit_status qvitp_recipe_read(const qvit_solve_options *o, struct qvitp_recipe *
     if (o->setting_count && !o->settings)
         return qvitp_fail(error, QVIT_ERR_ARGUMENT, "settings is NULL");
     for (size_t s = 0; s < o->setting_count; s++) QVITP_TRY(apply(o->settings[s], r, error));
+    if (r->block_length % QVITP_CUT_UNIT)
+        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "setting block-length=%d: no multiple of %d",
+                          (int)r->block_length, QVITP_CUT_UNIT);
     if (r->low <= r->high) return QVIT_OK;
     return qvitp_fail(error, QVIT_ERR_ARGUMENT, "setting low=%g is above high=%g", r->low, r->high);
 }

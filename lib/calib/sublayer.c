@@ -126,26 +126,26 @@ static qvit_status search_chunk(struct run *r, size_t chunk, size_t h, size_t en
     return QVIT_OK;
 }
 
-/* All K-blocks of a chunk [h, end), then the chunk itself. */
-static qvit_status search_blocks(struct run *r, size_t h, size_t end, double done,
-                                 qvit_error *error)
+static qvit_status report(struct run *r, int32_t round, size_t h, qvit_error *error)
 {
     const struct qvitp_sublayer *s = r->search;
+    const double blocks = (double)s->cut->blocks.count, rounds = (double)s->recipe->rounds;
+    const double done = ((double)round + (double)h / blocks) / rounds;
     if (s->progress && s->progress(s->user, done))
         return qvitp_fail(error, QVIT_ERR_CANCELLED, "cancelled");
-    for (size_t b = h; b < end; b++)
-        for (size_t i = 0; i < s->products; i++) QVITP_TRY(search_weights(r, i, b, error));
-    return search_chunk(r, s->cut->chunk_of[h], h, end, error);
+    return QVIT_OK;
 }
 
+/* Chunk after chunk: all of its K-blocks, then the chunk itself. */
 static qvit_status search_round(struct run *r, int32_t round, qvit_error *error)
 {
     const struct qvitp_cut *cut = r->search->cut;
-    const double all = (double)cut->blocks.count;
-    for (size_t h = 0, end; h < cut->blocks.count; h = end) {
-        for (end = h + 1; end < cut->blocks.count && cut->chunk_of[end] == cut->chunk_of[h];) end++;
-        double done = ((double)round + (double)h / all) / (double)r->search->recipe->rounds;
-        QVITP_TRY(search_blocks(r, h, end, done, error));
+    for (size_t h = 0, first = 0; h < cut->blocks.count; h++) {
+        QVITP_TRY(report(r, round, h, error));
+        for (size_t i = 0; i < r->search->products; i++) QVITP_TRY(search_weights(r, i, h, error));
+        if (h + 1 < cut->blocks.count && cut->chunk_of[h + 1] == cut->chunk_of[h]) continue;
+        QVITP_TRY(search_chunk(r, cut->chunk_of[h], first, h + 1, error));
+        first = h + 1;
     }
     return QVIT_OK;
 }
@@ -196,9 +196,11 @@ static qvit_status begin(struct run *r, qvit_error *error)
 qvit_status qvitp_sublayer_run(struct qvitp_sublayer *search, qvit_error *error)
 {
     if (search->metric != &qvitp_metric_mse && search->metric != &qvitp_metric_hessian)
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "metric %s does not add up over blocks of inputs: take mse or hessian",
-                          search->metric->name);
+        return qvitp_fail(
+            error, QVIT_ERR_UNSUPPORTED,
+            "metric %s does not add up over blocks of inputs: take mse or hessian, or "
+            "column-blocks=1, block-length=0 and chunks=1",
+            search->metric->name);
     struct run r = {.search = search, .recipe = *search->recipe, .pool = {search->engine, NULL}};
     r.recipe.rounds = 1;
     qvit_status status = begin(&r, error);

@@ -141,7 +141,7 @@ static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct
 }
 
 /*
- * Packs one row of codes, checks them, and sets where its sums start. A sum of k terms, and every part
+ * Packs one row of codes, checks them, and sets where its sums start. A sum over a block, and every part
  * of it, stays below (code_max + |zero|) * sum |w|, which must fit an int32.
  */
 static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, size_t row,
@@ -152,7 +152,7 @@ static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, si
     const struct qvitp_k_blocks *blocks = &p->k_blocks;
     size_t channel = qvitp_order_at(s->output_order, row);
     ptrdiff_t at = qvitp_tensor_row(weights, channel);
-    int64_t bound = 0;
+    int64_t most = 0;
     for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++]) {
         struct qvitp_coder in = input_coder(p, s, h);
         int32_t zero = zero_point(p, &in);
@@ -170,9 +170,10 @@ static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, si
             magnitude += code < 0 ? -code : code;
         }
         p->init[h * p->columns + row] = (int32_t)(-zero * sum);
-        bound += (p->left.code_max + zero) * magnitude;
+        if ((p->left.code_max + zero) * magnitude > most)
+            most = (p->left.code_max + zero) * magnitude;
     }
-    if (bound > INT32_MAX)
+    if (most > INT32_MAX)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
                           "weights: the sums of row %zu could overflow 32 bits", channel);
     qvitp_pack_row(p->left.kernel, blocks->packed, codes, row, p->panels);

@@ -228,7 +228,7 @@ static void blocks_may_be_as_many_as_they_like(void)
         MUST(qvit_calibrator_observe(c, &o, &why));
         solve(c, "ptq-sl", 4, 8, "row-blocks=7 column-blocks=65536 chunks=65536 reorder=search");
         CHECK_EQ(blocks_of(second_of(result_of(c, 0))), 3 * (k < 4 ? 1 : k / 4));
-        solve(c, "minmax", 4, 8, "block-length=1 rounding=gptq");
+        solve(c, "minmax", 4, 8, "block-length=4 rounding=gptq");
         give_back();
     }
 }

@@ -114,6 +114,11 @@ static void four_bit_weights_are_bit_identical(void)
 
 /* ---- calibration in parts ---- */
 
+static void sublayers_are_bit_identical(void)
+{
+    check_quantized("--recipe ptq-sl --granularity k:16 --act-chunks 4 --reorder search", 20);
+}
+
 /* Calibrates as the arguments say and saves what was observed; the quantized logits. */
 static npy calibrated(const char *arguments, const char *file)
 {
@@ -227,6 +232,30 @@ static void writes_json(void)
     check_json(several, '[', needed, sizeof needed / sizeof needed[0]);
 }
 
+/* The digest of the last entry. */
+static void last_digest(const char *arguments, char digest[65])
+{
+    static char text[200000];
+    run_ok(command_eval,
+           "%s --n 4 --calib %s --calib-n 4 --granularity k:16 --reorder search %s --json %s",
+           common(), run_path("images"), arguments, run_path("d.json"));
+    read_text(run_path("d.json"), sizeof text, text);
+    unlink(run_path("d.json"));
+    const char *found = NULL;
+    for (char *at = text; (at = strstr(at, "\"logits_sha256\": \"")) != NULL; at++) found = at;
+    CHECK(found != NULL);
+    snprintf(digest, 65, "%s", found + strlen("\"logits_sha256\": \""));
+}
+
+/* What an entry of a run found, and the orders in which it wants channels, is nothing to the next. */
+static void entries_do_not_see_each_other(void)
+{
+    char alone[65], second[65];
+    last_digest("--recipe best --bits w4a4", alone);
+    last_digest("--recipe ptq-sl,best --bits w4a4", second);
+    CHECK_STR(second, alone);
+}
+
 static void writes_traces(void)
 {
     static const char *const names[] = {"x",    "ln1", "qkv", "scores", "probs", "context",
@@ -278,6 +307,11 @@ static void refuses_bad_arguments(void)
         {"--set twin=gelu", "--calib is needed"},
         {"--save-calibration s", "--calib is needed"},
         {"--trace 3 /tmp", "no block 3"},
+        {"--granularity tensor", "--granularity takes"},
+        {"--granularity k:0", "--granularity takes"},
+        {"--granularity sublayer:4", "--granularity takes"},
+        {"--granularity sublayer:4x4x4", "--granularity takes"},
+        {"--act-chunks 0", "--act-chunks takes"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         check_fails(bad[i].arguments, QVIT_ERR_ARGUMENT, bad[i].words);
@@ -383,8 +417,10 @@ int main(int argc, char **argv)
     RUN(equalized_is_bit_identical);
     RUN(six_bits_are_bit_identical);
     RUN(four_bit_weights_are_bit_identical);
+    RUN(sublayers_are_bit_identical);
     RUN(calibrations_may_come_in_parts);
     RUN(writes_json);
+    RUN(entries_do_not_see_each_other);
     RUN(writes_traces);
     RUN(refuses_bad_arguments);
     RUN(refuses_bad_calibrations);
