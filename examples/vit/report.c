@@ -21,8 +21,8 @@ void report_print(const report *r, FILE *stream)
 {
     fprintf(stream, "%s: %zu images, batch %zu, threads %zu, %s\n\n", r->model, r->n, r->batch,
             r->threads, r->isa);
-    fprintf(stream, "%-12s %-5s %7s %7s %10s %8s %9s %8s %11s\n", "recipe", "bits", "top-1", "top-5",
-            "agreement", "SQNR dB", "ms/image", "x float", "weights kB");
+    fprintf(stream, "%-12s %-5s %7s %7s %10s %8s %9s %8s %11s\n", "recipe", "bits", "top-1",
+            "top-5", "agreement", "SQNR dB", "ms/image", "x float", "weights kB");
     fprintf(stream, "%-12s %-5s %7.2f %7.2f %10s %8s %9.2f %8s %11.1f\n", "float", "-",
             r->accuracy.top1, r->accuracy.top5, "-", "-", r->ms_per_image, "-",
             (double)r->float_weight_bytes / 1000);
