@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../vit/dataset.h"
 #include "../vit/fail.h"
 #include "../vit/files.h"
-#include "../vit/npy.h"
 #include "../vit/options.h"
 #include "../vit/progress.h"
 #include "photo.h"
@@ -150,21 +150,6 @@ static qvit_status convert_all(struct job *job)
     return job->n ? QVIT_OK : fail(job->error, QVIT_ERR_FORMAT, "no picture can be read");
 }
 
-/* Two files or none: where the second fails, the first is removed. */
-static qvit_status write_arrays(struct job *job)
-{
-    const struct arguments *a = &job->arguments;
-    const size_t dims[] = {job->n, a->size, a->size, PHOTO_CHANNELS};
-    char text[sizeof job->error->text];
-    if (npy_write(a->out, NPY_U8, 4, dims, job->images, text, sizeof text))
-        return fail(job->error, QVIT_ERR_IO, "%s", text);
-    if (npy_write(a->labels_out, NPY_I32, 1, dims, job->labels, text, sizeof text)) {
-        remove(a->out);
-        return fail(job->error, QVIT_ERR_IO, "%s", text);
-    }
-    return QVIT_OK;
-}
-
 static void print_summary(const struct job *job)
 {
     const struct arguments *a = &job->arguments;
@@ -194,7 +179,8 @@ static qvit_status run(struct job *job)
     TRY(check_writable(a->labels_out, job->error));
     TRY(allocate(job));
     TRY(convert_all(job));
-    TRY(write_arrays(job));
+    TRY(dataset_write(a->out, a->labels_out, job->n, a->size, job->images, job->labels,
+                      job->error));
     print_summary(job);
     return QVIT_OK;
 }

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../vit/dataset.h"
 #include "../vit/fail.h"
-#include "../vit/npy.h"
 #include "../vit/options.h"
 #include "shapes.h"
 
@@ -19,20 +19,6 @@ struct arguments {
     size_t n, first, seed;
 };
 
-static qvit_status write_arrays(const struct arguments *a, const uint8_t *pixels,
-                                const int32_t *labels, qvit_error *error)
-{
-    const size_t dims[] = {a->n, SHAPES_SIDE, SHAPES_SIDE, SHAPES_CHANNELS};
-    char text[sizeof error->text];
-    if (npy_write(a->images, NPY_U8, 4, dims, pixels, text, sizeof text))
-        return fail(error, QVIT_ERR_IO, "%s", text);
-    if (npy_write(a->labels, NPY_I32, 1, dims, labels, text, sizeof text)) {
-        remove(a->images); /* both or none */
-        return fail(error, QVIT_ERR_IO, "%s", text);
-    }
-    return QVIT_OK;
-}
-
 static qvit_status draw(const struct arguments *a, qvit_error *error)
 {
     if (!strcmp(a->images, a->labels))
@@ -42,7 +28,7 @@ static qvit_status draw(const struct arguments *a, qvit_error *error)
     qvit_status status = pixels && labels ? QVIT_OK : fail_memory(error);
     if (status == QVIT_OK) {
         shapes_draw(a->seed, a->first, a->n, SHAPES_DIFFICULTY, pixels, labels);
-        status = write_arrays(a, pixels, labels, error);
+        status = dataset_write(a->images, a->labels, a->n, SHAPES_SIDE, pixels, labels, error);
     }
     free(labels);
     free(pixels);

@@ -1,5 +1,7 @@
 #include "dataset.h"
 
+#include <stdio.h>
+
 #include "fail.h"
 
 static qvit_status open_array(const char *path, npy *out, qvit_error *error)
@@ -61,4 +63,16 @@ const uint8_t *dataset_image(const npy *images, size_t first)
 {
     const uint8_t *pixels = images->data;
     return pixels + first * images->dims[1] * images->dims[2] * images->dims[3];
+}
+
+qvit_status dataset_write(const char *images, const char *labels, size_t n, size_t side,
+                          const uint8_t *pixels, const int32_t *classes, qvit_error *error)
+{
+    const size_t dims[] = {n, side, side, VIT_CHANNELS};
+    char text[sizeof error->text];
+    if (npy_write(images, NPY_U8, 4, dims, pixels, text, sizeof text))
+        return fail(error, QVIT_ERR_IO, "%s", text);
+    if (!npy_write(labels, NPY_I32, 1, dims, classes, text, sizeof text)) return QVIT_OK;
+    remove(images);
+    return fail(error, QVIT_ERR_IO, "%s", text);
 }

@@ -187,7 +187,7 @@ static void set_chunk(struct cutting *c, size_t chunk)
     for (size_t h = 0; h < cut->blocks.count; h++)
         for (size_t i = cut->blocks.starts[h];
              cut->chunk_of[h] == chunk && i < cut->blocks.starts[h + 1]; i++) {
-            size_t channel = qvitp_cut_channel(cut, i);
+            size_t channel = qvitp_order_at(cut->order, i);
             span->lo = fminf(span->lo, c->input->lo[channel]);
             span->hi = fmaxf(span->hi, c->input->hi[channel]);
         }

@@ -10,6 +10,7 @@
 
 #include "calib/input.h"
 #include "op/k_blocks.h"
+#include "op/order.h"
 
 struct qvitp_cut {
     int32_t *order;               /* [inputs] the channel at each place; NULL: itself */
@@ -19,11 +20,6 @@ struct qvitp_cut {
     struct qvitp_span *span;      /* [chunks] */
     struct qvitp_coder *coder;    /* [chunks] */
 };
-
-static inline size_t qvitp_cut_channel(const struct qvitp_cut *cut, size_t place)
-{
-    return cut->order ? (size_t)cut->order[place] : place;
-}
 
 /* Chooses it for sites [0, count), which read one tensor. Memory is the pool's. Errors: NO_MEMORY. */
 qvit_status qvitp_cut_choose(const struct qvitp_solving *solving, struct qvitp_site *const *sites,

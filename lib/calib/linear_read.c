@@ -38,7 +38,7 @@ static qvit_status read_weight(struct qvitp_linear_group *g, struct qvitp_linear
     for (size_t row = 0; row < s->outputs; row++) {
         ptrdiff_t at = qvitp_tensor_row(&s->weight, row);
         for (size_t i = 0; i < s->inputs; i++) {
-            size_t c = qvitp_cut_channel(&g->cut, i);
+            size_t c = qvitp_order_at(g->cut.order, i);
             float scale = channels->scale ? channels->scale[c] : 1;
             p->weight[row * s->inputs + i] = qvitp_get_float(&s->weight, at, c) * scale;
         }
@@ -88,10 +88,10 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
                                         .coder_of = g->cut.chunks > 1 ? g->cut.chunk_of : NULL};
     for (size_t i = 0; i < all; i++) {
         size_t h = i / scales, share = i % scales;
-        base[all + i] = base[i] =
-            first_scale(recipe, p, qvitp_share(s->outputs, scales, share),
-                        qvitp_share(s->outputs, scales, share + 1), blocks ? blocks->starts[h] : 0,
-                        blocks ? blocks->starts[h + 1] : s->inputs, block);
+        base[all + i] = base[i] = first_scale(recipe, p, qvitp_share(s->outputs, scales, share),
+                                              qvitp_share(s->outputs, scales, share + 1),
+                                              qvitp_product_k_begin(&p->product, h),
+                                              qvitp_product_k_begin(&p->product, h + 1), block);
     }
     return QVIT_OK;
 }
@@ -183,7 +183,7 @@ static void encode_ready(const struct qvitp_linear_group *g, float *x, float *ro
 {
     memcpy(row, x, g->inputs * sizeof *row);
     for (size_t i = 0; i < g->inputs; i++) {
-        size_t c = qvitp_cut_channel(&g->cut, i);
+        size_t c = qvitp_order_at(g->cut.order, i);
         x[i] =
             g->input.channels.count ? qvitp_channel_apply(&g->input.channels, c, row[c]) : row[c];
     }

@@ -108,7 +108,7 @@ static qvit_status store_codes(struct qvitp_linear_group *g, const struct qvitp_
     if (!codes) return qvitp_no_memory(error);
     for (size_t row = 0; row < r->outputs; row++) {
         for (size_t i = 0; i < r->inputs; i++)
-            codes[qvitp_cut_channel(&g->cut, i)] = (int8_t)p->codes[row * r->inputs + i];
+            codes[qvitp_order_at(g->cut.order, i)] = (int8_t)p->codes[row * r->inputs + i];
         for (size_t c = 0; c < r->inputs; c++)
             qvitp_set_int(&stored, qvitp_tensor_row(&stored, row), c, codes[c]);
     }

@@ -33,16 +33,20 @@ float qvitp_symmetric_scale(double top, int32_t bits)
     return top > 0 ? scale_of(top / ((double)(1 << (bits - 1)) - 0.5)) : 1;
 }
 
+/* What coding does to a value, squared. */
+static double value_error(const struct qvitp_coder *c, float x)
+{
+    double d = (double)(qvitp_coder_decode(c, qvitp_coder_encode(c, x)) - x);
+    return d * d;
+}
+
 /* What rounding with this scale costs, as a sum of squares. */
 static double weight_error(size_t count, const float *weight, int32_t bits, float scale)
 {
     struct qvitp_coder c = {.scheme = QVIT_SCHEME_SYMMETRIC, .scale = scale};
     qvitp_scheme_range(c.scheme, bits, qvitp_right_flags(bits), &c.lo, &c.hi);
     double error = 0;
-    for (size_t i = 0; i < count; i++) {
-        float back = qvitp_coder_decode(&c, qvitp_coder_encode(&c, weight[i]));
-        error += ((double)back - (double)weight[i]) * ((double)back - (double)weight[i]);
-    }
+    for (size_t i = 0; i < count; i++) error += value_error(&c, weight[i]);
     return error;
 }
 
@@ -121,37 +125,16 @@ double qvitp_factor(const struct qvitp_recipe *r, size_t candidate)
     return r->inverse_grid ? 1 / factor : factor;
 }
 
+/* Of one side's values of a group. */
 static double histogram_error(const struct qvitp_coder *c, const struct qvitp_stats *stats,
-                              size_t group)
+                              size_t group, int negative)
 {
     double error = 0;
     for (size_t bin = 0; bin < QVITP_BINS; bin++) {
-        uint64_t count = qvitp_stats_count(stats, group, 0, bin);
-        if (!count) continue;
+        uint64_t count = qvitp_stats_count(stats, group, negative, bin);
         float x = qvitp_stats_middle(bin);
-        double d = (double)(qvitp_coder_decode(c, qvitp_coder_encode(c, x)) - x);
-        error += (double)count * d * d;
+        if (count) error += (double)count * value_error(c, negative ? -x : x);
     }
-    return error;
-}
-
-static double value_error(const struct qvitp_coder *c, float x)
-{
-    double d = (double)qvitp_coder_decode(c, qvitp_coder_encode(c, x)) - (double)x;
-    return d * d;
-}
-
-/* Of all values of a group. */
-static double whole_error(const struct qvitp_coder *c, const struct qvitp_stats *stats,
-                          size_t group)
-{
-    double error = 0;
-    for (int negative = 0; negative < 2; negative++)
-        for (size_t bin = 0; bin < QVITP_BINS; bin++) {
-            uint64_t count = qvitp_stats_count(stats, group, negative, bin);
-            float x = qvitp_stats_middle(bin);
-            if (count) error += (double)count * value_error(c, negative ? -x : x);
-        }
     return error;
 }
 
@@ -165,7 +148,7 @@ void qvitp_draw_in(const struct qvitp_span *span, const struct qvitp_stats *stat
         s.lo = whole_lo + (law_lo - whole_lo) * (float)i / QVITP_DRAWS;
         s.hi = whole_hi + (law_hi - whole_hi) * (float)i / QVITP_DRAWS;
         struct qvitp_coder c = qvitp_span_coder(&s, 1);
-        double error = whole_error(&c, stats, group);
+        double error = histogram_error(&c, stats, group, 0) + histogram_error(&c, stats, group, 1);
         if (error < least) least = error, *lo = s.lo, *hi = s.hi;
     }
 }
@@ -177,7 +160,7 @@ int32_t qvitp_best_cut(const struct qvitp_span *s, const struct qvitp_stats *sta
     for (int32_t cut = 0; cut < QVITP_CUTS; cut++) {
         struct qvitp_coder c = qvitp_span_twin(s, cut);
         double error = 0;
-        for (size_t g = 0; g < stats->groups; g++) error += histogram_error(&c, stats, g);
+        for (size_t g = 0; g < stats->groups; g++) error += histogram_error(&c, stats, g, 0);
         if (error < best_error) best = cut, best_error = error;
     }
     return best;

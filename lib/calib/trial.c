@@ -138,8 +138,8 @@ void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
     struct qvitp_operand operand = {codes, (ptrdiff_t)(p->by_k ? p->n : p->k), NULL, p->by_k};
     qvitp_pack(kernel, &operand, p->n, p->k, panels);
     for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
-        size_t first = p->blocks ? p->blocks->starts[h] : 0;
-        size_t length = p->blocks ? p->blocks->starts[h + 1] - first : p->k;
+        size_t first = qvitp_product_k_begin(p, h);
+        size_t length = qvitp_product_k_begin(p, h + 1) - first;
         operand.data = codes + first;
         qvitp_operand_sums(&operand, p->n, length, sums + h * stride);
     }

@@ -60,6 +60,12 @@ static inline size_t qvitp_product_k_blocks(const struct qvitp_product *p)
     return p->blocks ? p->blocks->count : 1;
 }
 
+/* The place of k where a K-block begins; of the one behind the last, k. */
+static inline size_t qvitp_product_k_begin(const struct qvitp_product *p, size_t block)
+{
+    return p->blocks ? p->blocks->starts[block] : block ? p->k : 0;
+}
+
 /* The largest sizes of some products, which one scratch fits. */
 struct qvitp_sizes {
     size_t m, n, k, k_blocks;

@@ -117,10 +117,9 @@ static void rescale_share(void *argument, size_t share, size_t worker)
     const struct rescale *r = argument;
     const struct qvitp_product *p = r->settling->product;
     struct area a = {.row = qvitp_share(p->n, p->scales, share),
-                     .end = qvitp_share(p->n, p->scales, share + 1),
-                     .last = p->k};
+                     .end = qvitp_share(p->n, p->scales, share + 1)};
     for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
-        if (p->blocks) a.first = p->blocks->starts[h], a.last = p->blocks->starts[h + 1];
+        a.first = qvitp_product_k_begin(p, h), a.last = qvitp_product_k_begin(p, h + 1);
         r->scale[h * p->scales + share] = best_scale(r, &a);
     }
 }
@@ -157,8 +156,7 @@ static void decode_block(const struct qvitp_settling *s, struct fit *f, size_t h
 {
     const struct qvitp_product *p = s->product;
     const struct qvitp_coder *coder = &s->coder[p->coder_of ? p->coder_of[h] : 0];
-    size_t first = p->blocks ? p->blocks->starts[h] : 0;
-    size_t last = p->blocks ? p->blocks->starts[h + 1] : f->k;
+    size_t first = qvitp_product_k_begin(p, h), last = qvitp_product_k_begin(p, h + 1);
     int is_signed = coder->lo < 0;
     float meaning[256];
     for (int code = 0; code < 256; code++)
@@ -236,8 +234,8 @@ static qvit_status spread_scales(const struct qvitp_settling *s, const struct fi
     for (size_t j = 0; j < f->n; j++)
         for (size_t h = 0; h < blocks; h++)
             scale[j * blocks + h] = p->scale[h * p->scales + qvitp_product_block(p, j)];
-    for (size_t h = 0; p->blocks && h < blocks; h++)
-        for (size_t c = p->blocks->starts[h]; c < p->blocks->starts[h + 1]; c++)
+    for (size_t h = 0; h < blocks; h++)
+        for (size_t c = qvitp_product_k_begin(p, h); c < qvitp_product_k_begin(p, h + 1); c++)
             block[c] = (uint32_t)h;
     rounding->scale = scale;
     rounding->scale_stride = blocks;

@@ -2,12 +2,13 @@
 #include "op/k_blocks.h"
 
 #include "base/checked.h"
+#include "op/order.h"
 
 /* Whether a block ends before this place (> 0). */
 static int changes(const struct qvitp_k_sides *s, size_t place)
 {
     const qvit_granularity *input = s->input->granularity, *weight = s->weight->granularity;
-    size_t last = qvitp_k_channel(s, place - 1), next = qvitp_k_channel(s, place);
+    size_t last = qvitp_order_at(s->order, place - 1), next = qvitp_order_at(s->order, place);
     return qvitp_col_block(input, last) != qvitp_col_block(input, next) ||
            qvitp_col_block(weight, last) != qvitp_col_block(weight, next);
 }

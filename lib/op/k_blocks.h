@@ -24,11 +24,6 @@ struct qvitp_k_sides {
     size_t k;
 };
 
-static inline size_t qvitp_k_channel(const struct qvitp_k_sides *s, size_t place)
-{
-    return s->order ? (size_t)s->order[place] : place;
-}
-
 /* Number of blocks. */
 size_t qvitp_k_blocks_count(const struct qvitp_k_sides *sides);
 

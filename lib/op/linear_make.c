@@ -135,7 +135,7 @@ static int32_t zero_point(const struct qvitp_linear *p, const struct qvitp_coder
 static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct source *s,
                                       size_t block)
 {
-    size_t channel = qvitp_k_channel(&s->sides, p->k_blocks.starts[block]);
+    size_t channel = qvitp_order_at(s->sides.order, p->k_blocks.starts[block]);
     const qvit_quantizer *q = s->sides.input;
     return qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
 }
@@ -158,7 +158,7 @@ static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, si
         int32_t zero = zero_point(p, &in);
         int64_t sum = 0, magnitude = 0;
         for (size_t i = blocks->starts[h]; i < blocks->starts[h + 1]; i++) {
-            size_t from = qvitp_k_channel(&s->sides, i);
+            size_t from = qvitp_order_at(s->sides.order, i);
             int32_t code = qvitp_get_int(weights, at, from);
             if ((float)code < q->lo || (float)code > q->hi)
                 return qvitp_fail(error, QVIT_ERR_VALUE,
@@ -221,7 +221,7 @@ static void set_scales(struct qvitp_linear *p, const struct source *s, size_t bl
     const qvit_granularity *g = weight->granularity;
     struct qvitp_coder in = input_coder(p, s, block);
     float sign = in.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-    size_t column = qvitp_col_block(g, qvitp_k_channel(&s->sides, p->k_blocks.starts[block]));
+    size_t column = qvitp_col_block(g, qvitp_order_at(s->sides.order, p->k_blocks.starts[block]));
     for (size_t j = 0; j < p->n; j++) {
         size_t row = qvitp_row_block(g, qvitp_order_at(s->output_order, j));
         float scale = qvitp_quantizer_coder(weight, row * g->col_blocks + column).scale;

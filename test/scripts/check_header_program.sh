@@ -5,19 +5,7 @@
 #   check_header_program.sh [BUILD]
 set -u
 build=${1:-build}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
-
-# verdict STATUS TITLE: counts, and names what failed
-verdict() {
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        echo "$2"
-        failed=$((failed + 1))
-    fi
-}
+. test/verdict.sh
 
 sed -n '/^ \*     #include <math.h>$/,/^ \*     }$/s/^ \*\( \{5\}\)\{0,1\}//p' include/qvit.h \
     >"$tmp/program.c"
@@ -36,5 +24,4 @@ verdict $? "qvit.h: the program fails, or does not describe its plan"
 sed -n '/^#include/,$p' examples/02_calibrate_linear.c | cmp - "$tmp/program.c"
 verdict $? "examples/02_calibrate_linear.c is not the program of qvit.h"
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+verdict_end

@@ -5,19 +5,7 @@
 #   check_readme.sh [BUILD]
 set -u
 build=${1:-build}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
-
-# verdict STATUS TITLE: counts, and names what failed
-verdict() {
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        echo "$2"
-        failed=$((failed + 1))
-    fi
-}
+. test/verdict.sh
 
 sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$tmp/program.c"
 # shellcheck disable=SC2086 # CC may be several words
@@ -36,5 +24,4 @@ done
 [ -z "$missing" ]
 verdict $? "README: there is no$missing"
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+verdict_end

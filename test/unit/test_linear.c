@@ -420,6 +420,20 @@ static void randomise(struct kind *k)
         k->residual && k->output <= OUT_S8 && same[k->output] == k->residual && test_below(2);
 }
 
+/* A layer of this kind: all that the kind leaves open, and the sizes, are random. */
+static void check_layer(struct layer *l, size_t rows, size_t sizes)
+{
+    randomise(&l->kind);
+    random_rows(l, rows);
+    l->n = random_size(sizes);
+    l->k = random_size(sizes);
+    make_layer(l);
+    struct view out = output_of(l, l->engine);
+    check_output(l, &out.t);
+    check_variants(l, &out.t);
+    layer_free(l);
+}
+
 static void layers_match_double_precision(qvit_scheme input, size_t most, int times)
 {
     for (int output = 0; output < OUTPUTS; output++)
@@ -429,15 +443,7 @@ static void layers_match_double_precision(qvit_scheme input, size_t most, int ti
                                            .output = (enum output)output,
                                            .residual = (enum residual)residual}};
                 if (!possible(&l.kind)) continue;
-                randomise(&l.kind);
-                random_rows(&l, most);
-                l.n = random_size(most);
-                l.k = random_size(most);
-                make_layer(&l);
-                struct view out = output_of(&l, l.engine);
-                check_output(&l, &out.t);
-                check_variants(&l, &out.t);
-                layer_free(&l);
+                check_layer(&l, most, most);
             }
 }
 
@@ -474,15 +480,7 @@ static void sublayers_match_double_precision(void)
                                    .input_ordered = test_below(2),
                                    .output_ordered = test_below(2)}};
         if (l.kind.output == OUT_S32) l.kind.output = OUT_F32;
-        randomise(&l.kind);
-        random_rows(&l, 40);
-        l.n = random_size(60);
-        l.k = random_size(60);
-        make_layer(&l);
-        struct view out = output_of(&l, l.engine);
-        check_output(&l, &out.t);
-        check_variants(&l, &out.t);
-        layer_free(&l);
+        check_layer(&l, 40, 60);
     }
 }
 
@@ -491,14 +489,7 @@ static void ordered_floats_match_double_precision(void)
     for (int t = 0; t < 20; t++) {
         struct layer l = {
             .kind = {.input_ordered = test_below(2), .output_ordered = test_below(2)}};
-        randomise(&l.kind);
-        random_rows(&l, 40);
-        l.n = random_size(60);
-        l.k = random_size(60);
-        make_layer(&l);
-        struct view out = output_of(&l, l.engine);
-        check_output(&l, &out.t);
-        layer_free(&l);
+        check_layer(&l, 40, 60);
     }
 }
 
