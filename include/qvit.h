@@ -1195,10 +1195,12 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               to 1.2 times the scale that the largest values give
  *   ptq4vit     as published (arXiv 2111.12293): symmetric, a scale for each weight matrix (each of
  *               its output_parts), twins for softmax and GELU with a free ratio, squared error weighed
- *               by the squared gradient, 3 rounds of 100 candidates from 0.01 to 1.2
- *   ptq4vit-fast  the same with 16 candidates from 0.1, 6 around the best, 2 rounds
- *   liu2021     Pearson's correlation, at Q K^T less a ranking loss, up to 20 rounds, corrected biases
- *               (arXiv 2106.14156); symmetric, a scale for each weight matrix
+ *               by the squared gradient, 3 rounds of 100 candidates from 0.3 to 1.2; the authors' grid
+ *               begins at 0.01, low=0.01 here, from where a search over few images clips too far
+ *   ptq4vit-fast  the same with 16 candidates, 6 around the best, 2 rounds
+ *   liu2021     Pearson's correlation, at Q K^T less a ranking loss, up to 20 rounds of 40 candidates
+ *               from 0.8 to 1.2, corrected biases (arXiv 2106.14156); a scale for each row, and inputs
+ *               with a zero point. The paper's is input=symmetric, weights=layer and low=0.5
  *   easyquant   cosine similarity on a grid of multipliers from 0.5 to 2 times that of the largest
  *               values, up to 20 rounds (arXiv 2006.16669); a scale for each row, and inputs with a
  *               zero point, which the paper does not have

@@ -538,6 +538,11 @@ def cosine_score(layer, out, keys, first, last):
 
 
 def pearson_score(layer, out, keys, first, last):
+    """Of every image; a row of weights has one output, which is judged over all images at once."""
+    if last - first == 1:
+        whole = [flat([flat(columns(side[key], first, last)) for key in keys])
+                 for side in (out, layer.target)]
+        return pearson(*whole)
     return sum(pearson(flat(columns(out[key], first, last)),
                        flat(columns(layer.target[key], first, last))) for key in keys)
 
@@ -770,11 +775,11 @@ def easyquant_heads(library):
 
 def liu_search_and_bias(library):
     k, n = 24, 9
-    for parts in (1, 3):
+    for parts, weights in ((1, "layer"), (3, "layer"), (1, "row")):
         site = Site(library, (4, 8, k, n), [f32(x + 0.3) for x in laplace(32 * k)],
                     laplace(n * k, 0.1), bias=normal(n), parts=parts)
-        search = Search(site, "liu2021", pearson_score, grid(0.5, 1.2, 100),
-                        ("input=symmetric", "weights=layer"))
+        search = Search(site, "liu2021", pearson_score, grid(0.8, 1.2, 40),
+                        ("input=symmetric", "weights=" + weights))
         check_bias(search.layer, search.run(4, 4, 20), site.bias)
     site = Site(library, (4, 8, k, n), site.input, site.second)
     check_bias(Layer(site), site.solve("liu2021", 6, 5), None)
@@ -784,7 +789,7 @@ def liu_gain(library):
     """Weights of one size: correlation finds all scales alike; that which keeps their size wins."""
     weight = [f32(random.choice((-0.37, 0.37))) for _ in range(5 * 12)]
     site = Site(library, (3, 10, 12, 5), laplace(360), weight)
-    search = Search(site, "liu2021", pearson_score, grid(0.5, 1.2, 100),
+    search = Search(site, "liu2021", pearson_score, grid(0.8, 1.2, 40),
                     ("input=symmetric", "weights=layer"), 2e-9)
     search.run(4, 8, 20)
 
@@ -795,7 +800,7 @@ def liu_ranking(library):
         bits, samples, heads, rows, k = 2, 1, 24, 2, 5
         site = Site(library, (samples, rows, k, n), laplace(samples * heads * rows * k),
                     laplace(samples * heads * n * k), heads=heads, transposed=1)
-        search = Search(site, "liu2021", ranking_score, grid(0.5, 1.2, 100), ("input=symmetric",))
+        search = Search(site, "liu2021", ranking_score, grid(0.8, 1.2, 40), ("input=symmetric",))
         search.run(bits, bits, 20)
 
 
@@ -835,7 +840,7 @@ def twin_round_trip(library):
 def ptq4vit_linear(library):
     """Weights in three parts, as those of q, k and v; then a twin behind a GELU."""
     k, n = 16, 9
-    grids = grid(0.01, 1.2, 100)
+    grids = grid(0.3, 1.2, 100)
     site = Site(library, (4, 7, k, n), laplace(28 * k), laplace(n * k, 0.1),
                 gradient=laplace(28 * n), parts=3)
     Search(site, "ptq4vit", hessian_score, grids, ("input=symmetric", "weights=layer")).run(4, 4, 3)
@@ -853,7 +858,7 @@ def ptq4vit_softmax(library):
                     laplace(samples * heads * n * k), kind=SOFTMAX, heads=heads,
                     gradient=laplace(samples * heads * rows * n))
         start = ("input=symmetric", "weights=layer", "twin=softmax,gelu")
-        search = Search(site, "ptq4vit", hessian_score, grid(0.01, 1.2, 100), start)
+        search = Search(site, "ptq4vit", hessian_score, grid(0.3, 1.2, 100), start)
         found = search.run(bits, bits, 3)
         expect("fixed range", found.input[SCALE2][0], 1 / (2 ** (bits - 1) - 1), 2e-6)
 
