@@ -23,6 +23,8 @@ struct op {
     struct qvitp_softmax softmax;
     struct qvitp_encode encode;
     struct qvitp_stage stage;
+    qvitp_stage_fn *run_stage;
+    size_t element; /* bytes of what it writes */
 };
 
 static void run_norm(void *user)
@@ -71,13 +73,12 @@ static void run_stage(void *user)
 {
     const struct op *op = user;
     struct qvitp_stage row = op->stage;
-    size_t size = op->kernels->gemm_u8s8->a_form == QVITP_A_S16 ? 2 : 1;
     for (size_t i = 0; i < op->rows; i++) {
         row.codes = (const uint8_t *)op->input.data + i * op->cols;
-        size_t at = i % 14 * op->cols * size; /* a tile's rows, used again and again */
+        size_t at = i % 14 * op->cols * op->element; /* a tile's rows, used again and again */
         row.dst = (char *)op->output.data + at;
         row.dst2 = op->second + at;
-        op->kernels->stage(&row);
+        op->run_stage(&row);
     }
 }
 
@@ -144,12 +145,24 @@ static void add_encode(struct bench *b, const char *form, struct qvitp_encode en
     add(b, "encode", form, op->kernels->encode->name, run_encode, op);
 }
 
-static void add_stage(struct bench *b, const char *form, int32_t stage)
+/* One row for each form that products of this engine read. */
+static void add_stage_to(struct bench *b, const char *form, int32_t stage, qvitp_stage_fn *run,
+                         const char *output, size_t element)
 {
+    if (!run) return;
     struct op *op = new_op(b, 768, QVIT_DTYPE_U8, QVIT_DTYPE_F32);
+    op->run_stage = run;
+    op->element = element;
     op->second = material_memory(2 * VIT_TOKENS * op->cols);
     op->stage = (struct qvitp_stage){.n = op->cols, .padded = op->cols, .form = stage, .half = 128};
-    add(b, "stage", form, "", run_stage, op);
+    add(b, "stage", form, output, run_stage, op);
+}
+
+static void add_stage(struct bench *b, const char *form, int32_t stage)
+{
+    const struct qvitp_kernels *kernels = &b->engine->kernels;
+    add_stage_to(b, form, stage, kernels->stage, "to bytes", 1);
+    add_stage_to(b, form, stage, kernels->stage_s16, "to 16 bits", 2);
 }
 
 static void add_all(struct bench *b, const struct material *m)

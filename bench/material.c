@@ -7,9 +7,8 @@
 
 #include "bench.h"
 
-/* Standard deviations of evenly spread codes. */
-#define DEVIATION_S8 73.3
-#define DEVIATION_S4 4.61
+/* Standard deviation of evenly spread codes. */
+#define DEVIATION(bits) (pow(2, bits) / sqrt(12))
 
 /* ---- memory and random content ---- */
 
@@ -153,11 +152,14 @@ static void set_blocks(const struct material_layer *l, qvit_granularity_options 
     o->col_bounds = bounds;
 }
 
+/* "s6": 6. */
+static int32_t weight_bits(const struct material_layer *l) { return l->weights[1] - '0'; }
+
 /* Weights that keep the deviation of what they multiply. */
 static qvit_quantizer *weight_quantizer(const qvit_engine *engine, const struct material_layer *l)
 {
-    const int32_t bits = strcmp(l->weights, "s4") ? 8 : 4;
-    const double deviation = (bits == 8 ? DEVIATION_S8 : DEVIATION_S4) * sqrt((double)l->k);
+    const int32_t bits = weight_bits(l);
+    const double deviation = DEVIATION(bits) * sqrt((double)l->k);
     qvit_granularity_options blocks = QVIT_GRANULARITY_OPTIONS_INIT;
     set_blocks(l, &blocks);
     const size_t count = blocks.row_blocks * blocks.col_blocks;
@@ -188,7 +190,9 @@ static qvit_tensor random_weights(const struct material_layer *l)
         material_floats(floats.data, l->n * l->k, (float)(1 / sqrt((double)l->k)));
         return floats;
     }
-    return material_tensor(strcmp(l->weights, "s4") ? QVIT_DTYPE_S8 : QVIT_DTYPE_S4, l->n, l->k);
+    static const qvit_dtype types[] = {
+        [4] = QVIT_DTYPE_S4, [6] = QVIT_DTYPE_S6, [8] = QVIT_DTYPE_S8};
+    return material_tensor(types[weight_bits(l)], l->n, l->k);
 }
 
 qvit_plan *material_linear(const struct material *m, const struct material_layer *l)

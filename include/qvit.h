@@ -525,8 +525,9 @@ QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *d
  * What blocks cost. Row blocks of weights and column blocks of outputs nothing: a multiplier for each
  * output is read anyway. Column blocks of weights or of a layer's input end the integer sums of a linear
  * plan wherever one of the two changes along its k: what is summed so far is scaled and added in
- * float32, some 7 % of the time at blocks of 64 inputs, 5 % at 128, with AVX2. With AVX-512 VNNI such a
- * layer still runs on the AVX2 kernels, at half the speed. Channels of one block should be neighbours
+ * float32, some 7 % of the time at blocks of 64 inputs, 5 % at 128, with AVX2 and 8-bit weights; of
+ * 4-bit weights, whose products take less, 20 % and 10 %. With AVX-512 VNNI such a layer still runs on
+ * the AVX2 kernels, at half the speed. Channels of one block should be neighbours
  * in memory, and the plans' orders (section 10) make them so.
  */
 typedef struct qvit_granularity qvit_granularity;
@@ -1495,8 +1496,10 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  * 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
- * only codes that lie inside. Packed weights save memory in a file but not in a plan, which unpacks
- * them when it is made and keeps every weight in a byte.
+ * only codes that lie inside. Others give defined results at the left of a product, unless they are
+ * twin codes, and not at its right: kernels may count on their width and sum in 16 bits. Packed
+ * weights save memory in a file but not in a plan, which unpacks them when it is made and keeps every
+ * weight in a byte.
  *
  * Workspace. Size and content belong to the call: no plan leaves anything in it, so one block of
  * the largest size serves any number of plans that run one after the other. Two runs at once need
@@ -1942,8 +1945,8 @@ QVIT_API qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_a
 
 /*
  * The name of the kernel that does a plan's main work, "gemm_u8s8_12x32_avx512vnni": operation,
- * operands (t8: twin codes), tile, instruction set. Of an attention it is that of Q K^T. Static; ""
- * for NULL.
+ * operands (t8: twin codes; s7: right codes of 2 to 7 bits), tile, instruction set. Of an attention it
+ * is that of Q K^T. Static; "" for NULL.
  */
 QVIT_API const char *qvit_plan_kernel(const qvit_plan *plan);
 

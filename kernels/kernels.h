@@ -62,8 +62,8 @@ struct qvitp_epilogue {
  * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
  * its own, which start at init[h * k_stride + j] (twins: 0), and u_h = (float)acc_h * scale[h * k_stride
  * + j], of twins (float)lo_h * scale[..] + (float)hi_h * scale2[..]. The u are added in rising h, from
- * u_0 on. Only kernels of the slots gemm_u8s8_k and gemm_t8s8_k take them, and never to S32; these take
- * one block too, as the other slots do, and then read neither k_ends nor k_stride.
+ * u_0 on. Only kernels of the slots whose names end in _k take them, and never to S32; these take one
+ * block too, as the other slots do, and then read neither k_ends nor k_stride.
  */
 
 /*
@@ -80,8 +80,8 @@ struct qvitp_epilogue {
  *       QVITP_A_S16   16-bit integers that hold 0..255
  *       QVITP_A_F32   float32
  *    Twin kernels take two planes, a = the low range's magnitudes and a2 = the high range's, where
- *    one of the two is zero in every position; they accumulate lo and hi apart and start at 0 (init
- *    is not read).
+ *    one of the two is zero in every position and none is above 128; they accumulate lo and hi apart
+ *    and start at 0 (init is not read).
  *
  * B: one packed panel of nr columns, zero-padded, aligned to 64 bytes:
  *
@@ -89,18 +89,21 @@ struct qvitp_epilogue {
  *
  *       b[((k / kstep) * nr + column) * kstep + k % kstep]         int8, or float32 in gemm_f32
  *
- * Integer kernels accumulate exactly in int32 (wrapping is excluded by the plan). Values of B lie in
- * [-127, 127] for 8-bit weights; -128 must give the exact product too.
+ * Integer kernels accumulate exactly in int32 (wrapping is excluded by the plan). No value of B is above
+ * the tile's b_max in magnitude: 1 to 128, and in the slots of narrow weights (gemm_u8s7) at most
+ * QVITP_NARROW_MAX. What else is exact then, as sums in 16 bits, a kernel may make use of.
  * gemm_f32 adds a[k] * b[k] in rising k into one accumulator per element that starts at +0; whether
  * each step is fused is the instruction set's choice, and its only freedom.
  */
 enum { QVITP_A_U8, QVITP_A_S16, QVITP_A_F32 };
+enum { QVITP_NARROW_MAX = 64 };
 
 struct qvitp_tile {
     size_t m, n, k;
     const void *a, *a2;
     ptrdiff_t lda; /* bytes */
     const void *b;
+    int32_t b_max; /* integer kernels only */
     size_t column; /* of the tile's first column, into the epilogue's vectors */
     const void *residual;
     ptrdiff_t ldr; /* elements */
@@ -215,8 +218,7 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
 /*
  * ---- Staging: rows of codes into the form that a product reads -------------------------------------
  *
- * Copies n codes of one row into the A form of this instruction set's integer products, zero-padded
- * to `padded` elements. u8 codes are copied, s8 codes get + 128; twin codes are split into magnitudes:
+ * Copies n codes of one row into the A form of integer products, zero-padded to `padded` elements. u8 codes are copied, s8 codes get + 128; twin codes are split into magnitudes:
  * low range to dst, high range to dst2.
  *     twin softmax  code < half: low = code, high = 0; else low = 0, high = code - half
  *     twin GELU     code < 0: low = -code, high = 0;   else low = 0, high = code
@@ -256,12 +258,15 @@ struct qvitp_kernels {
     const char *isa;
     uint64_t needs; /* QVIT_ISA_* bits, all of which the CPU and the operating system must offer */
     const struct qvitp_gemm_kernel *gemm_u8s8; /* plain operand                                      */
-    const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand; same a_form, nr, kstep as gemm_u8s8  */
-    const struct qvitp_gemm_kernel *gemm_f32;
-    qvitp_stage_fn *stage; /* for gemm_u8s8 and gemm_t8s8: these three are replaced together          */
+    const struct qvitp_gemm_kernel *gemm_u8s7; /* the same with narrow weights; not NULL where        */
+                                               /* gemm_u8s8 is not, nor may it be slower              */
+    const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand                                       */
     const struct qvitp_gemm_kernel *gemm_u8s8_k; /* the same three for products in K-blocks           */
+    const struct qvitp_gemm_kernel *gemm_u8s7_k;
     const struct qvitp_gemm_kernel *gemm_t8s8_k;
-    qvitp_stage_fn *stage_k;
+    const struct qvitp_gemm_kernel *gemm_f32;
+    qvitp_stage_fn *stage;     /* to QVITP_A_U8                                                      */
+    qvitp_stage_fn *stage_s16; /* to QVITP_A_S16; stays NULL where no product reads that             */
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_rescale *rescale;

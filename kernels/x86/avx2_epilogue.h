@@ -12,6 +12,18 @@
 
 #if QVITP_X86
 
+/* Number of K-blocks, and where one ends. */
+static inline size_t qvitp_256_blocks(const struct qvitp_epilogue *e)
+{
+    return e->k_blocks > 1 ? e->k_blocks : 1;
+}
+
+static inline size_t qvitp_256_block_end(size_t block, const struct qvitp_tile *tile,
+                                         const struct qvitp_epilogue *e)
+{
+    return e->k_blocks > 1 ? e->k_ends[block] : tile->k;
+}
+
 /* Adds u, of one K-block, to the sum of those before it. */
 QVITP_INLINE256 void qvitp_256_add_block(size_t block, float *sum, __m256 u)
 {

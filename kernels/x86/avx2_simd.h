@@ -143,12 +143,12 @@ QVITP_INLINE256 float qvitp_256_tree(__m256 low, __m256 high)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* Two neighbouring 16-bit integers in every lane. */
-QVITP_INLINE256 __m256i qvitp_256_broadcast2(const char *pair)
+/* The same four bytes in every lane of 32 bits. */
+QVITP_INLINE256 __m256i qvitp_256_broadcast4(const char *bytes)
 {
-    int32_t two;
-    memcpy(&two, pair, sizeof two);
-    return _mm256_set1_epi32(two);
+    int32_t four;
+    memcpy(&four, bytes, sizeof four);
+    return _mm256_set1_epi32(four);
 }
 
 #endif

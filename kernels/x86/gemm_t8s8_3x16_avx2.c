@@ -1,31 +1,18 @@
 /*
- * gemm_t8s8_3x16_avx2 - twin codes, as two planes of 16-bit magnitudes, times 8-bit weights.
+ * gemm_t8s8_3x16_avx2 - twin codes, as two planes of magnitudes, times 8-bit weights.
  *
- * Registers, panel and why nothing saturates: avx2_product.h. Its rows are the low and the high
+ * Registers, panel and why nothing saturates: avx2_bytes_product.h. Its rows are the low and the high
  * plane of row 0, of row 1, ...
  */
+#include "avx2_bytes_product.h"
 #include "avx2_epilogue.h"
 #include "avx2_kernels.h"
-#include "avx2_product.h"
 
 #if QVITP_X86
 
-enum { MR = 3, NR = QVITP_256_NR };
+enum { MR = QVITP_BYTES_ROWS / 2, NR = QVITP_BYTES_NR };
 
 typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
-
-/* c = the products of k in [first, end), of each row those of the low plane, then of the high. m is a
- * constant wherever this and the following are called. */
-QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m, size_t first, size_t end,
-                              __m256i c[][2])
-{
-    ptrdiff_t to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
-    __m256i zero = _mm256_setzero_si256();
-    QVITP_OPAQUE_VECTOR(zero);
-    QVITP_UNROLL
-    for (size_t i = 0; i < 2 * m; i++) c[i][0] = c[i][1] = zero;
-    qvitp_256_multiply(tile, 2 * m, to_high, tile->lda - to_high, first, end, c);
-}
 
 /* lo * scale + hi * scale2 in three roundings. */
 QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const float *scale2)
@@ -35,14 +22,14 @@ QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const 
 }
 
 /* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
- * it. */
+ * it. m is a constant wherever this and the following are called. */
 QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
                                 size_t block, __m256i c[][2], float t[][NR])
 {
     const float *low = e->scale + column, *high = e->scale2 + column;
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        __m256i *lo = c[2 * i], *hi = c[2 * i + 1];
+        const __m256i *lo = c[2 * i], *hi = c[2 * i + 1];
         qvitp_256_add_block(block, t[i], scaled(lo[0], hi[0], low, high));
         qvitp_256_add_block(block, t[i] + 8, scaled(lo[1], hi[1], low + 8, high + 8));
     }
@@ -52,20 +39,17 @@ QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t
 QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
                          float t[][NR])
 {
-    __m256i c[2 * MR][2];
-    multiply(tile, m, 0, tile->k, c);
-    add_scaled(m, e, tile->column, 0, c, t);
-}
-
-/* The same in K-blocks. */
-QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
-                                const struct qvitp_epilogue *e, float t[][NR])
-{
+    const ptrdiff_t to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
+    const struct qvitp_bytes_rows rows = {0, 2 * m, to_high, tile->lda - to_high};
+    size_t blocks = qvitp_256_blocks(e), steps = qvitp_256_steps(128, tile->b_max);
     size_t column = tile->column, first = 0;
-    for (size_t block = 0; block < e->k_blocks; block++, column += e->k_stride) {
-        __m256i c[2 * MR][2];
-        size_t end = e->k_ends[block];
-        multiply(tile, m, first, end, c);
+    for (size_t block = 0; block < blocks; block++, column += e->k_stride) {
+        __m256i c[2 * MR][2], zero = _mm256_setzero_si256();
+        size_t end = qvitp_256_block_end(block, tile, e);
+        QVITP_OPAQUE_VECTOR(zero);
+        QVITP_UNROLL
+        for (size_t i = 0; i < 2 * m; i++) c[i][0] = c[i][1] = zero;
+        qvitp_256_multiply_bytes(tile, rows, first, end, steps, c);
         add_scaled(m, e, column, block, c, t);
         first = end;
     }
@@ -78,11 +62,6 @@ QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
     {                                                                                              \
         sum(tile, m, e, t);                                                                        \
     }                                                                                              \
-    QVITP_TARGET_AVX2 static void blocks_##m(const struct qvitp_tile *tile,                        \
-                                             const struct qvitp_epilogue *e, float t[][NR])        \
-    {                                                                                              \
-        sum_blocks(tile, m, e, t);                                                                 \
-    }                                                                                              \
     struct qvitp_tile
 ROWS(1);
 ROWS(2);
@@ -90,9 +69,9 @@ ROWS(3);
 
 QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    static rows_fn *const rows[][2] = {{rows_1, blocks_1}, {rows_2, blocks_2}, {rows_3, blocks_3}};
+    static rows_fn *const rows[] = {rows_1, rows_2, rows_3};
     float t[MR][NR] __attribute__((aligned(32)));
-    rows[tile->m - 1][e->k_blocks > 1](tile, e, t);
+    rows[tile->m - 1](tile, e, t);
     qvitp_256_finish_tile(t, tile, e);
 }
 
@@ -101,9 +80,9 @@ const struct qvitp_gemm_kernel qvitp_gemm_t8s8_3x16_avx2 = {
     .run = run,
     .mr = MR,
     .nr = NR,
-    .kstep = QVITP_256_KSTEP,
-    .a_form = QVITP_A_S16,
-    .macs_per_cycle = 16,
+    .kstep = QVITP_BYTES_KSTEP,
+    .a_form = QVITP_A_U8,
+    .macs_per_cycle = 32,
 };
 
 #endif

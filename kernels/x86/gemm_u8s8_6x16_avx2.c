@@ -1,15 +1,23 @@
 /*
  * gemm_u8s8_6x16_avx2 - plain codes, widened to 16 bits, times 8-bit weights.
  *
- * Registers, panel and why nothing saturates: avx2_product.h.
+ * A step is 2 values of k:
+ *
+ *     panel   | column 0: k k+1 | column 1: k k+1 | ... | column 15 |      32 bytes, vpmovsxbw
+ *     row     a[k], a[k+1] as one 32-bit broadcast
+ *
+ * Registers: 2 accumulators a row, 2 of the panel, 1 broadcast, 1 product: 16 of 16 for 6 rows.
+ *
+ * Saturation: vpmaddubsw would add two products of 8-bit values in 16 bits, where 2 * 255 * 127
+ * does not fit. vpmaddwd adds two products of 16-bit values in 32 bits and is exact; that is why A
+ * is staged as 16-bit integers.
  */
 #include "avx2_epilogue.h"
 #include "avx2_kernels.h"
-#include "avx2_product.h"
 
 #if QVITP_X86
 
-enum { MR = 6, NR = QVITP_256_NR };
+enum { MR = 6, NR = 16, KSTEP = 2 };
 
 typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
 
@@ -24,7 +32,19 @@ QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m,
         c[i][0] = _mm256_load_si256((const __m256i *)(e->init + column));
         c[i][1] = _mm256_load_si256((const __m256i *)(e->init + column) + 1);
     }
-    qvitp_256_multiply(tile, m, tile->lda, tile->lda, first, end, c);
+    uintptr_t a = (uintptr_t)tile->a + first * sizeof(int16_t);
+    const __m128i *b = (const __m128i *)tile->b + first;
+    for (size_t k = first; k < end; k += KSTEP, a += KSTEP * sizeof(int16_t), b += 2) {
+        __m256i b0 = _mm256_cvtepi8_epi16(b[0]), b1 = _mm256_cvtepi8_epi16(b[1]);
+        uintptr_t next = a;
+        QVITP_UNROLL
+        for (size_t i = 0; i < m; i++, next += (uintptr_t)tile->lda) {
+            QVITP_OPAQUE(next);
+            __m256i row = qvitp_256_broadcast4((const char *)next);
+            c[i][0] = _mm256_add_epi32(c[i][0], _mm256_madd_epi16(row, b0));
+            c[i][1] = _mm256_add_epi32(c[i][1], _mm256_madd_epi16(row, b1));
+        }
+    }
 }
 
 /* Adds the scaled sums of a K-block to those of the blocks before it. */
@@ -112,7 +132,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_u8s8_6x16_avx2 = {
     .run = run,
     .mr = MR,
     .nr = NR,
-    .kstep = QVITP_256_KSTEP,
+    .kstep = KSTEP,
     .a_form = QVITP_A_S16,
     .macs_per_cycle = 32,
 };

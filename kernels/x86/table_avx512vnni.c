@@ -10,6 +10,7 @@ const struct qvitp_kernels qvitp_kernels_avx512vnni = {
     .isa = "avx512vnni",
     .needs = QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI,
     .gemm_u8s8 = &qvitp_gemm_u8s8_12x32_avx512vnni,
+    .gemm_u8s7 = &qvitp_gemm_u8s8_12x32_avx512vnni, /* no faster one for narrow weights */
     .gemm_t8s8 = &qvitp_gemm_t8s8_6x32_avx512vnni,
     .gemm_f32 = &qvitp_gemm_f32_14x32_avx512vnni,
     .stage = qvitp_stage_u8_avx512vnni,

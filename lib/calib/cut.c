@@ -130,6 +130,9 @@ static qvit_status take_bounds(struct cutting *c, const struct qvitp_partition *
                                qvit_error *error)
 {
     struct qvitp_k_blocks *b = &c->out->blocks;
+    const struct qvitp_gemm_kernel *kernel =
+        qvitp_trial_kernel(c->solving->engine, qvitp_scheme_is_twin(c->input->span.scheme),
+                           c->solving->recipe.weight_bits, 1);
     size_t *starts = qvitp_pool_alloc(c->pool, p->blocks + 1, 2 * sizeof *starts), count = 0;
     if (!starts) return qvitp_no_memory(error);
     for (size_t i = 0; i < p->blocks; i++) {
@@ -138,8 +141,7 @@ static qvit_status take_bounds(struct cutting *c, const struct qvitp_partition *
     }
     starts[count] = c->inputs;
     *b = (struct qvitp_k_blocks){.count = count, .starts = starts, .ends = starts + p->blocks + 1};
-    for (size_t i = 0; i < count; i++)
-        b->ends[i] = qvitp_round_up(starts[i + 1], c->solving->engine->kernels.gemm_u8s8_k->kstep);
+    for (size_t i = 0; i < count; i++) b->ends[i] = qvitp_round_up(starts[i + 1], kernel->kstep);
     b->packed = b->ends[count - 1];
     return QVIT_OK;
 }

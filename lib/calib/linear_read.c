@@ -78,6 +78,7 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
     if (!base || !block) return qvitp_no_memory(error);
     p->product = (struct qvitp_product){.n = s->outputs,
                                         .k = s->inputs,
+                                        .twin = qvitp_scheme_is_twin(g->input.span.scheme),
                                         .bits = recipe->weight_bits,
                                         .scales = scales,
                                         .base = base,

@@ -292,7 +292,7 @@ static qvit_status check_sums(const struct qvitp_search *s, qvit_error *error)
 {
     for (size_t i = 0; i < s->products; i++) {
         struct qvitp_left left;
-        qvitp_left_codes(&left, s->engine, &s->coder[s->product[i].group]);
+        qvitp_left_codes(&left, s->engine, &s->coder[s->product[i].group], 128);
         left.zero = left.twin ? 0 : 255; /* the largest that a candidate may have */
         QVITP_TRY(qvitp_sums_fit(&left, s->product[i].k, error));
     }

@@ -88,7 +88,7 @@ static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
     if (!target) return qvitp_no_memory(error);
     add_offset(s, w, target);
     struct qvitp_outputs o = {m, n, n, w->out, target, w->piece.gradient};
-    struct qvitp_coder right = qvitp_right_coder(s->product);
+    struct qvitp_coder right = qvitp_right_coder(s->product->bits);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, s->coder, w->piece.codes, m * s->product->k);
     qvitp_score_codes(score, 1, &right, s->codes, n * s->product->k);
@@ -139,7 +139,7 @@ static qvit_status score_piece(struct work *w, const qvit_engine *engine,
     qvitp_trial_encode(engine, p, piece, p->scale, right, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
     struct qvitp_outputs o = {piece->m, p->n, p->n, w->out, piece->target, piece->gradient};
-    struct qvitp_coder right_ends = qvitp_right_coder(p);
+    struct qvitp_coder right_ends = qvitp_right_coder(p->bits);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, coder, w->piece.codes, piece->m * p->k);
     qvitp_score_codes(score, 1, &right_ends, right, p->n * p->k);

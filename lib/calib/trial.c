@@ -33,20 +33,18 @@ struct qvitp_sizes qvitp_sizes_of(const struct qvitp_product *products, size_t c
 }
 
 /*
- * What the products of one scratch need of any kernel: those in K-blocks may be of another family than
- * the plain ones.
+ * What the products of one scratch need of any kernel: plain ones, twins, narrow ones and those in
+ * K-blocks may have kernels of different forms.
  */
 struct most {
     size_t columns, panels, staged;
 };
 
-static void widen(struct most *most, const struct qvitp_gemm_kernel *plain,
-                  const struct qvitp_gemm_kernel *twin, size_t n, size_t k)
+static void widen(struct most *most, const struct qvitp_gemm_kernel *kernel, size_t n, size_t k)
 {
-    const struct qvitp_left one = {.kernel = plain}, two = {.kernel = twin};
-    size_t columns = qvitp_vector_columns(plain, n), panels = qvitp_packed_bytes(plain, n, k);
-    size_t staged = qvitp_add(qvitp_left_plane_bytes(&one, plain->mr, k),
-                              2 * qvitp_left_plane_bytes(&two, twin->mr, k));
+    const struct qvitp_left left = {.kernel = kernel};
+    size_t columns = qvitp_vector_columns(kernel, n), panels = qvitp_packed_bytes(kernel, n, k);
+    size_t staged = qvitp_mul(2, qvitp_left_plane_bytes(&left, kernel->mr, k));
     if (columns > most->columns) most->columns = columns;
     if (panels > most->panels) most->panels = panels;
     if (staged > most->staged) most->staged = staged;
@@ -54,9 +52,14 @@ static void widen(struct most *most, const struct qvitp_gemm_kernel *plain,
 
 static struct most most_of(const qvit_engine *engine, size_t n, size_t k)
 {
+    const struct qvitp_kernels *e = &engine->kernels;
     struct most most = {0, 0, 0};
-    widen(&most, engine->kernels.gemm_u8s8, engine->kernels.gemm_t8s8, n, k);
-    widen(&most, engine->kernels.gemm_u8s8_k, engine->kernels.gemm_t8s8_k, n, k);
+    widen(&most, e->gemm_u8s8, n, k);
+    widen(&most, e->gemm_u8s7, n, k);
+    widen(&most, e->gemm_t8s8, n, k);
+    widen(&most, e->gemm_u8s8_k, n, k);
+    widen(&most, e->gemm_u8s7_k, n, k);
+    widen(&most, e->gemm_t8s8_k, n, k);
     return most;
 }
 
@@ -97,11 +100,19 @@ size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *produ
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
-/* The kernel whose panels a product has; its twin is of the same family. */
+static int32_t right_max(int32_t bits) { return (int32_t)-qvitp_right_coder(bits).lo; }
+
+const struct qvitp_gemm_kernel *qvitp_trial_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t bits, int k_blocks)
+{
+    return qvitp_codes_kernel(engine, twin, right_max(bits), k_blocks);
+}
+
+/* The kernel whose panels a product has. */
 static const struct qvitp_gemm_kernel *kernel_of(const qvit_engine *engine,
                                                  const struct qvitp_product *p)
 {
-    return qvitp_product_k_blocks(p) > 1 ? engine->kernels.gemm_u8s8_k : engine->kernels.gemm_u8s8;
+    return qvitp_trial_kernel(engine, p->twin, p->bits, qvitp_product_k_blocks(p) > 1);
 }
 
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p)
@@ -145,10 +156,10 @@ void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
     }
 }
 
-struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p)
+struct qvitp_coder qvitp_right_coder(int32_t bits)
 {
     struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
-    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
+    qvitp_scheme_range(coder.scheme, bits, qvitp_right_flags(bits), &coder.lo, &coder.hi);
     return coder;
 }
 
@@ -157,7 +168,7 @@ static void encode_row(const qvit_engine *engine, const struct qvitp_product *p,
                        const float *right, const float *scale, uint8_t *codes)
 {
     const struct qvitp_k_blocks *b = p->blocks;
-    struct qvitp_coder coder = qvitp_right_coder(p);
+    struct qvitp_coder coder = qvitp_right_coder(p->bits);
     for (size_t h = 0; h < b->count; h++) {
         coder.scale = scale[h * p->scales + qvitp_product_block(p, row)];
         qvitp_encode_run(engine, &coder, b->starts[h + 1] - b->starts[h],
@@ -168,7 +179,7 @@ static void encode_row(const qvit_engine *engine, const struct qvitp_product *p,
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes)
 {
-    struct qvitp_coder coder = qvitp_right_coder(p);
+    struct qvitp_coder coder = qvitp_right_coder(p->bits);
     for (size_t row = 0; qvitp_product_k_blocks(p) > 1 && row < p->n; row++)
         encode_row(engine, p, row, piece->right, scale, codes);
     for (size_t i = 0; qvitp_product_k_blocks(p) == 1 && i < p->scales; i++) {
@@ -193,7 +204,7 @@ void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p
 static struct qvitp_left left_of(const struct qvitp_trial *t, const struct qvitp_coder *coder)
 {
     struct qvitp_left left;
-    qvitp_left_codes(&left, t->engine, coder);
+    qvitp_left_codes(&left, t->engine, coder, right_max(t->product->bits));
     if (t->product->blocks) qvitp_left_cut(&left, t->engine, t->product->blocks);
     return left;
 }

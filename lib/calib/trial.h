@@ -36,6 +36,7 @@ enum { QVITP_CUT_UNIT = 4 };
 
 struct qvitp_product {
     size_t n, k, group;  /* group: of its left operands */
+    int32_t twin;        /* these have twin codes */
     int32_t by_k;        /* right is [k][n], else [n][k] */
     int32_t bits;        /* of the right codes, symmetric, narrow at 8 */
     int32_t fixed;       /* the scales are not searched */
@@ -92,6 +93,10 @@ struct qvitp_scratch {
 size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
                            struct qvitp_scratch *s);
 
+/* The kernel of products with plain or twin codes at the left and codes of so many bits at the right. */
+const struct qvitp_gemm_kernel *qvitp_trial_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t bits, int k_blocks);
+
 /* Bytes of the panels, and number of the sums, of a product's right operand. */
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p);
 size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p);
@@ -100,8 +105,8 @@ size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p)
 size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
                           char *base);
 
-/* What all right codes of a product have in common, and the codes alone, rounded to nearest. */
-struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p);
+/* What all right codes of so many bits have in common, and a product's codes alone, rounded to nearest. */
+struct qvitp_coder qvitp_right_coder(int32_t bits);
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes);
 

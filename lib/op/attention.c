@@ -233,8 +233,9 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
                              .dim = o.head_dim,
                              .types = {o.query.dtype, o.key.dtype, o.value.dtype, o.output.dtype},
                              .float_scale = o.score_scale};
-    QVITP_TRY(qvitp_left_init(&made.query, engine, &o.query, "query", error));
-    QVITP_TRY(qvitp_left_init(&made.probability, engine, &o.probability, "probability", error));
+    QVITP_TRY(qvitp_left_init(&made.query, engine, &o.query, o.key.quantizer, "query", error));
+    QVITP_TRY(qvitp_left_init(&made.probability, engine, &o.probability, o.value.quantizer,
+                              "probability", error));
     if (made.probability.stage_form == QVITP_STAGE_S8) {
         /* Symmetric codes of probabilities are never negative: they are unsigned codes too. */
         made.probability.stage_form = QVITP_STAGE_U8;

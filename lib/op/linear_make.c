@@ -313,7 +313,7 @@ static qvit_status design(struct qvitp_linear *p, const struct source *s, qvit_e
 {
     const qvit_linear_options *o = s->options;
     const qvit_engine *engine = p->base.engine;
-    QVITP_TRY(qvitp_left_init(&p->left, engine, &o->input, "input", error));
+    QVITP_TRY(qvitp_left_init(&p->left, engine, &o->input, o->weight.quantizer, "input", error));
     p->k_blocks.count = 1;
     if (s->sides.input) {
         p->k_blocks.count = qvitp_k_blocks_count(&s->sides);

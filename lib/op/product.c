@@ -13,8 +13,24 @@
 
 /* ---- the left operand ---- */
 
+const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t right_max, int k_blocks)
+{
+    const struct qvitp_kernels *k = &engine->kernels;
+    if (twin) return k_blocks ? k->gemm_t8s8_k : k->gemm_t8s8;
+    if (right_max <= QVITP_NARROW_MAX) return k_blocks ? k->gemm_u8s7_k : k->gemm_u8s7;
+    return k_blocks ? k->gemm_u8s8_k : k->gemm_u8s8;
+}
+
+static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
+{
+    left->kernel = qvitp_codes_kernel(engine, left->twin, left->right_max, left->k_blocks != NULL);
+    left->stage =
+        left->kernel->a_form == QVITP_A_S16 ? engine->kernels.stage_s16 : engine->kernels.stage;
+}
+
 void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
-                      const struct qvitp_coder *coder)
+                      const struct qvitp_coder *coder, int32_t right_max)
 {
     static const int32_t forms[] = {
         [QVIT_SCHEME_SYMMETRIC] = QVITP_STAGE_S8,
@@ -23,24 +39,25 @@ void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
         [QVIT_SCHEME_TWIN_GELU] = QVITP_STAGE_TWIN_GELU,
     };
     int softmax = coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
-    *left = (struct qvitp_left){.stage = engine->kernels.stage,
-                                .stage_form = forms[coder->scheme],
+    *left = (struct qvitp_left){.stage_form = forms[coder->scheme],
                                 .half = ((int32_t)coder->hi + 1) / (softmax ? 2 : 1),
-                                .twin = softmax || coder->scheme == QVIT_SCHEME_TWIN_GELU};
-    left->kernel = left->twin ? engine->kernels.gemm_t8s8 : engine->kernels.gemm_u8s8;
+                                .twin = qvitp_scheme_is_twin(coder->scheme),
+                                .right_max = right_max};
     left->code_max = left->twin ? left->half : 255;
     left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : (int32_t)coder->zero;
+    choose_kernel(left, engine);
 }
 
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
-                            const qvit_port *port, const char *name, qvit_error *error)
+                            const qvit_port *port, const qvit_quantizer *right, const char *name,
+                            qvit_error *error)
 {
     *left = (struct qvitp_left){.kernel = engine->kernels.gemm_f32};
     if (!port->quantizer) return QVIT_OK;
     if (qvitp_dtype_packed(port->dtype))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
     struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
-    qvitp_left_codes(left, engine, &coder);
+    qvitp_left_codes(left, engine, &coder, (int32_t)-right->lo); /* symmetric */
     return QVIT_OK;
 }
 
@@ -49,8 +66,7 @@ void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
 {
     if (blocks->count == 1) return;
     left->k_blocks = blocks;
-    left->stage = engine->kernels.stage_k;
-    left->kernel = left->twin ? engine->kernels.gemm_t8s8_k : engine->kernels.gemm_u8s8_k;
+    choose_kernel(left, engine);
 }
 
 size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k)
@@ -154,7 +170,7 @@ static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
 {
     const struct qvitp_gemm_kernel *kernel = b->left->kernel;
     size_t b_size = kernel->a_form == QVITP_A_F32 ? sizeof(float) : 1;
-    struct qvitp_tile tile = {.m = rows, .ldr = b->ldr, .ldo = b->ldo};
+    struct qvitp_tile tile = {.m = rows, .b_max = b->left->right_max, .ldr = b->ldr, .ldo = b->ldo};
     set_left(b, row, &tile);
     const char *residual = b->residual;
     if (residual) residual += (ptrdiff_t)row * b->ldr * (ptrdiff_t)b->residual_size;

@@ -15,17 +15,24 @@ struct qvitp_left {
     qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
     int32_t stage_form, half;
     int32_t twin;
-    int32_t zero;     /* point of the staged codes: a sum starts at -zero * column sum */
-    int32_t code_max; /* the largest staged code */
+    int32_t zero;      /* point of the staged codes: a sum starts at -zero * column sum */
+    int32_t code_max;  /* the largest staged code */
+    int32_t right_max; /* no code that it is multiplied by is larger in magnitude */
     const struct qvitp_k_blocks *k_blocks; /* NULL: one scale over all of k */
 };
 
-/* Chooses kernel and staging for codes, and for a port (quantizer NULL: float), UNSUPPORTED where there
- * is none. */
+/* The kernel for products of codes: plain or twin ones with right codes up to right_max, in K-blocks
+ * or not. */
+const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t right_max, int k_blocks);
+
+/* Chooses kernel and staging for codes, and for a port (quantizer NULL: float) and the quantizer of the
+ * right operand, UNSUPPORTED where there is none. */
 void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
-                      const struct qvitp_coder *coder);
+                      const struct qvitp_coder *coder, int32_t right_max);
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
-                            const qvit_port *port, const char *name, qvit_error *error);
+                            const qvit_port *port, const qvit_quantizer *right, const char *name,
+                            qvit_error *error);
 
 /* Lets the product run in K-blocks; they must live as long. One block changes nothing. */
 void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,

@@ -30,17 +30,15 @@ uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
         if (!allowed(table, isa)) continue;
         used |= table->needs;
         out->isa = table->isa;
-        if (table->gemm_u8s8) { /* the three share a form of the left operand */
-            out->gemm_u8s8 = table->gemm_u8s8;
-            out->gemm_t8s8 = table->gemm_t8s8;
-            out->stage = table->stage;
-        }
-        if (table->gemm_u8s8_k) { /* as do these, which may be another's */
-            out->gemm_u8s8_k = table->gemm_u8s8_k;
-            out->gemm_t8s8_k = table->gemm_t8s8_k;
-            out->stage_k = table->stage_k;
-        }
+        if (table->gemm_u8s8) out->gemm_u8s8 = table->gemm_u8s8;
+        if (table->gemm_u8s7) out->gemm_u8s7 = table->gemm_u8s7;
+        if (table->gemm_t8s8) out->gemm_t8s8 = table->gemm_t8s8;
+        if (table->gemm_u8s8_k) out->gemm_u8s8_k = table->gemm_u8s8_k;
+        if (table->gemm_u8s7_k) out->gemm_u8s7_k = table->gemm_u8s7_k;
+        if (table->gemm_t8s8_k) out->gemm_t8s8_k = table->gemm_t8s8_k;
         if (table->gemm_f32) out->gemm_f32 = table->gemm_f32;
+        if (table->stage) out->stage = table->stage;
+        if (table->stage_s16) out->stage_s16 = table->stage_s16;
         if (table->softmax) out->softmax = table->softmax;
         if (table->layer_norm) out->layer_norm = table->layer_norm;
         if (table->rescale) out->rescale = table->rescale;

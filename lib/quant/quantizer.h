@@ -33,7 +33,7 @@ int qvitp_quantizer_holds(const qvit_quantizer *q, qvit_dtype dtype);
 
 static inline int qvitp_quantizer_is_twin(const qvit_quantizer *q)
 {
-    return q->scheme == QVIT_SCHEME_TWIN_SOFTMAX || q->scheme == QVIT_SCHEME_TWIN_GELU;
+    return qvitp_scheme_is_twin(q->scheme);
 }
 static inline int qvitp_quantizer_is_layer(const qvit_quantizer *q) { return q->blocks == 1; }
 

@@ -14,6 +14,11 @@ struct qvitp_scheme {
 /* NULL for an unknown scheme. */
 const struct qvitp_scheme *qvitp_scheme_find(qvit_scheme scheme);
 
+static inline int qvitp_scheme_is_twin(qvit_scheme scheme)
+{
+    return scheme == QVIT_SCHEME_TWIN_SOFTMAX || scheme == QVIT_SCHEME_TWIN_GELU;
+}
+
 /* The lowest and the highest code. */
 void qvitp_scheme_range(qvit_scheme scheme, int32_t bits, uint32_t flags, float *lo, float *hi);
 

@@ -1,5 +1,6 @@
 /* check_encode.c - encoding of floats, and staging of codes, against lib/ref and plain loops. */
 #include <math.h>
+#include <stdio.h>
 
 #include "checkasm.h"
 #include "ref/ref.h"
@@ -82,9 +83,9 @@ static int staged(const void *plane, size_t i, int form)
     return form == QVITP_A_S16 ? ((const int16_t *)plane)[i] : ((const uint8_t *)plane)[i];
 }
 
-static void stage_case(const struct qvitp_kernels *table, size_t n, int32_t form)
+static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form)
 {
-    int side = (int)check_below(CHECK_SIDES), a_form = table->gemm_u8s8->a_form;
+    int side = (int)check_below(CHECK_SIDES);
     int twin = form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_TWIN_GELU;
     int32_t half = 2 << check_below(7);
     size_t padded = n + (check_below(2) ? check_below(5) : check_below(100));
@@ -99,7 +100,7 @@ static void stage_case(const struct qvitp_kernels *table, size_t n, int32_t form
     row.dst = check_place(SLOT_OUT, bytes, 2, side);
     void *dst2 = check_place(SLOT_OUT2, bytes, 2, side);
     row.dst2 = twin ? dst2 : NULL;
-    table->stage(&row);
+    stage(&row);
     check_canaries(SLOT_OUT, 1, bytes, bytes);
     check_canaries(SLOT_OUT2, 1, twin ? bytes : 0, bytes);
     for (size_t i = 0; i < padded; i++) {
@@ -119,19 +120,27 @@ static void stage_case(const struct qvitp_kernels *table, size_t n, int32_t form
     }
 }
 
-static void stage_rows(const struct qvitp_kernels *table)
+static void stage_rows(qvitp_stage_fn *stage, int a_form)
 {
     static const size_t lengths[] = {127, 128, 197, 768, 3072};
     for (size_t n = 1; n <= 75; n++)
-        for (int i = 0; i < 48; i++) stage_case(table, n <= 70 ? n : lengths[n - 71], i % 4);
+        for (int i = 0; i < 48; i++)
+            stage_case(stage, a_form, n <= 70 ? n : lengths[n - 71], i % 4);
 }
 
-/* The slot is a bare function; its row has the name that its file has. */
+static void stage_to_u8(const struct qvitp_kernels *table) { stage_rows(table->stage, QVITP_A_U8); }
+
+static void stage_to_s16(const struct qvitp_kernels *table)
+{
+    stage_rows(table->stage_s16, QVITP_A_S16);
+}
+
+/* The slots are bare functions; their rows have the names that their files have. */
 void check_stage(const struct qvitp_kernels *table)
 {
-    char name[64] = "stage_u8_";
-    size_t length = 9;
-    if (!table->stage) return;
-    for (const char *p = table->isa; *p && length < sizeof name - 1; p++) name[length++] = *p;
-    check_row(name, "rows", stage_rows, table);
+    char name[64];
+    snprintf(name, sizeof name, "stage_u8_%s", table->isa);
+    if (table->stage) check_row(name, "rows", stage_to_u8, table);
+    snprintf(name, sizeof name, "stage_u8s16_%s", table->isa);
+    if (table->stage_s16) check_row(name, "rows", stage_to_s16, table);
 }

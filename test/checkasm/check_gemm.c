@@ -23,6 +23,7 @@ static const size_t depths[] = {0, 64, 197, 768, 3072}; /* 0: one of those aroun
 static struct {
     const struct qvitp_gemm_kernel *kernel;
     int kind;
+    int32_t most_b, b_max;  /* of the slot; of the case: no value of B is larger in magnitude */
     size_t m, n, k, padded; /* padded: k, up to the k step */
     int fill_a, fill_b, side;
     int32_t zero, half; /* plain operand's zero point; twin softmax, or 0 for twin GELU */
@@ -68,7 +69,7 @@ static void make_operands(void)
         if (c.kind == FLOATS) c.fa[i] = check_normal();
     }
     for (size_t i = 0; i < c.n * c.k; i++) {
-        c.b[i] = (int8_t)fill(c.fill_b, i, hot_b, -128, 127);
+        c.b[i] = (int8_t)fill(c.fill_b, i, hot_b, -c.b_max, c.b_max < 128 ? c.b_max : 127);
         if (c.kind == FLOATS) c.fb[i] = check_normal();
     }
 }
@@ -351,14 +352,14 @@ static void run_case(float range, int out, int gelu, int residual, int mul)
     size_t element = out == QVITP_OUT_CODE ? 1 : 4;
     size_t stride = c.n + check_below(40) * check_below(2);
     c.padded = (c.k + c.kernel->kstep - 1) / c.kernel->kstep * c.kernel->kstep;
-    c.tile = (struct qvitp_tile){.m = c.m, .n = c.n, .k = c.padded};
+    c.tile = (struct qvitp_tile){.m = c.m, .n = c.n, .k = c.padded, .b_max = c.b_max};
     c.tile.column = check_below(4) * c.kernel->nr;
     c.side = (int)check_below(CHECK_SIDES);
     make_blocks();
-    check_case("m %zu n %zu k %zu in %zu fills %d %d range %g out %d gelu %d residual %d mul %d "
-               "side %d",
-               c.m, c.n, c.k, c.blocks, c.fill_a, c.fill_b, (double)range, out, gelu, residual, mul,
-               c.side);
+    check_case("m %zu n %zu k %zu in %zu fills %d %d up to %d range %g out %d gelu %d residual %d "
+               "mul %d side %d",
+               c.m, c.n, c.k, c.blocks, c.fill_a, c.fill_b, (int)c.b_max, (double)range, out, gelu,
+               residual, mul, c.side);
     make_operands();
     place_a();
     place_b();
@@ -389,8 +390,19 @@ static void draw_scheme(void)
     c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
 }
 
+/* Where another number of products fits 16 bits, and on both sides of it, or anywhere. */
+static void draw_b_max(void)
+{
+    static const int32_t edges[] = {1, 2, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 127, 128};
+    do {
+        size_t any = 1 + check_below(128);
+        c.b_max = check_below(4) ? edges[check_below(16)] : (int32_t)any;
+    } while (c.b_max > c.most_b);
+}
+
 static void any_case(float range)
 {
+    draw_b_max();
     int out = (int)check_below(3);
     if (out == QVITP_OUT_S32 && (c.kind != PLAIN || c.most_blocks > 1)) out = QVITP_OUT_F32;
     draw_scheme();
@@ -422,18 +434,24 @@ static void panels(const struct qvitp_kernels *table)
     }
 }
 
-static void extremes(const struct qvitp_kernels *table)
+/* Every fill of both operands; many times, for every size of B. */
+static void extreme_cases(void)
 {
-    (void)table;
     for (c.fill_a = 0; c.fill_a < FILLS; c.fill_a++)
         for (c.fill_b = 0; c.fill_b < FILLS; c.fill_b++)
-            for (size_t d = 0; d < 5; d++) {
-                c.k = some_depth(d);
+            for (size_t d = 0; d < 5 * 8; d++) {
+                c.k = some_depth(d % 5);
                 c.m = check_below(2) ? c.kernel->mr : 1 + check_below(c.kernel->mr);
-                c.n = c.kernel->nr;
+                c.n = check_below(2) ? c.kernel->nr : 1 + check_below(c.kernel->nr);
                 any_case(300);
             }
     c.fill_a = c.fill_b = RANDOM;
+}
+
+static void extremes(const struct qvitp_kernels *table)
+{
+    (void)table;
+    extreme_cases();
 }
 
 static void epilogues(const struct qvitp_kernels *table)
@@ -447,6 +465,7 @@ static void epilogues(const struct qvitp_kernels *table)
         c.k = 1 + check_below(64);
         c.fill_a = check_below(4) ? RANDOM : ONE_HOT; /* zeros meet the special numbers */
         draw_scheme();
+        draw_b_max();
         run_case(ranges[r], QVITP_OUT_F32, gelu, residual, mul);
         run_case(ranges[r], QVITP_OUT_CODE, gelu, residual, mul);
     }
@@ -467,15 +486,7 @@ static void k_blocks(const struct qvitp_kernels *table)
                 c.k = d < 4 ? 1 + check_below(300) : some_depth(check_below(4));
                 any_case(100);
             }
-    for (c.fill_a = 0; c.fill_a < FILLS; c.fill_a++)
-        for (c.fill_b = 0; c.fill_b < FILLS; c.fill_b++)
-            for (size_t d = 0; d < 5; d++) {
-                c.k = some_depth(d);
-                c.m = check_below(2) ? c.kernel->mr : 1 + check_below(c.kernel->mr);
-                c.n = nr;
-                any_case(300);
-            }
-    c.fill_a = c.fill_b = RANDOM;
+    extreme_cases();
     for (size_t i = 0; i < 2000; i++) {
         c.m = check_below(4) ? c.kernel->mr : 1 + check_below(c.kernel->mr);
         c.n = check_below(4) ? nr : 1 + check_below(nr);
@@ -486,21 +497,47 @@ static void k_blocks(const struct qvitp_kernels *table)
     c.fill_a = RANDOM;
 }
 
+/* A slot, and what it is given. */
+struct slot {
+    const struct qvitp_gemm_kernel *one, *blocks; /* for one scale, and for K-blocks */
+    int kind;
+    int32_t most_b;
+};
+
+static void check_slot(const struct slot *slot, const struct qvitp_kernels *table)
+{
+    c.kind = slot->kind;
+    c.most_b = slot->most_b;
+    c.most_blocks = 1;
+    c.kernel = slot->one;
+    if (c.kernel) {
+        check_row(c.kernel->name, "shapes", shapes, table);
+        if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
+        check_row(c.kernel->name, "extremes", extremes, table);
+        check_row(c.kernel->name, "epilogues", epilogues, table);
+    }
+    c.kernel = slot->blocks;
+    if (c.kernel) check_row(c.kernel->name, "k blocks", k_blocks, table);
+}
+
+/* Else narrow weights would run on an older table's kernel, slower than the one for all weights. */
+static void narrow_slots(const struct qvitp_kernels *table)
+{
+    if (!table->gemm_u8s8 != !table->gemm_u8s7) check_fail("gemm_u8s8 and gemm_u8s7");
+    if (!table->gemm_u8s8_k != !table->gemm_u8s7_k) check_fail("gemm_u8s8_k and gemm_u8s7_k");
+}
+
+/* A kernel that stands in several slots is checked in the first, which gives it the most. */
 void check_gemms(const struct qvitp_kernels *table)
 {
-    const struct qvitp_gemm_kernel *kernels[] = {table->gemm_u8s8, table->gemm_t8s8,
-                                                 table->gemm_f32};
-    const struct qvitp_gemm_kernel *kernels_k[] = {table->gemm_u8s8_k, table->gemm_t8s8_k, NULL};
-    for (c.kind = PLAIN; c.kind <= FLOATS; c.kind++) {
-        c.most_blocks = 1;
-        c.kernel = kernels[c.kind];
-        if (c.kernel) {
-            check_row(c.kernel->name, "shapes", shapes, table);
-            if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
-            check_row(c.kernel->name, "extremes", extremes, table);
-            check_row(c.kernel->name, "epilogues", epilogues, table);
-        }
-        c.kernel = kernels_k[c.kind];
-        if (c.kernel) check_row(c.kernel->name, "k blocks", k_blocks, table);
-    }
+    const struct slot slots[] = {
+        {table->gemm_u8s8, table->gemm_u8s8_k, PLAIN, 128},
+        {table->gemm_u8s7 == table->gemm_u8s8 ? NULL : table->gemm_u8s7,
+         table->gemm_u8s7_k == table->gemm_u8s8_k ? NULL : table->gemm_u8s7_k, PLAIN,
+         QVITP_NARROW_MAX},
+        {table->gemm_t8s8, table->gemm_t8s8_k, TWIN, 128},
+        {table->gemm_f32, NULL, FLOATS, 128},
+    };
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) check_slot(&slots[i], table);
+    check_row("table", table->isa, narrow_slots, table);
 }

@@ -542,7 +542,8 @@ static void every_edge_of_twin_codes(void)
 static void every_edge_of_floats(void) { every_edge_of_every_tile(0); }
 
 /* Sums as long as int32 allows, of the extreme codes: nothing saturates on the way. */
-static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, int high, size_t k)
+static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, int high,
+                                   int32_t bits, size_t k)
 {
     for (size_t i = 0; i < ISA_VARIANTS; i++) {
         const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
@@ -555,17 +556,18 @@ static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, in
         l.make = (qvit_linear_options)QVIT_LINEAR_OPTIONS_INIT;
         l.make.input.quantizer = quantizer_layer(engine, scheme, 8, 0, 0.1f, 0, zero);
         l.make.input.dtype = qvit_quantizer_code_dtype(l.make.input.quantizer);
-        l.make.weight.quantizer =
-            quantizer_layer(engine, QVIT_SCHEME_SYMMETRIC, 8, QVIT_QUANTIZER_NARROW, 0.1f, 0, 0);
+        l.make.weight.quantizer = quantizer_layer(
+            engine, QVIT_SCHEME_SYMMETRIC, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0, 0.1f, 0, 0);
         l.make.weight.dtype = QVIT_DTYPE_S8;
         l.make.output.dtype = QVIT_DTYPE_S32;
+        struct coder w = coder_at(l.make.weight.quantizer, 0, 0);
         l.weights = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){l.n, k});
         l.input = view_dense(l.make.input.dtype, 2, (size_t[]){2, k});
         l.make.weights = &l.weights.t;
         for (size_t p = 0; p < k; p++) {
-            tensor_set(&l.weights.t, p, 127);
-            tensor_set(&l.weights.t, k + p, -127);
-            tensor_set(&l.weights.t, 2 * k + p, p % 2 ? 127 : -127);
+            tensor_set(&l.weights.t, p, w.hi);
+            tensor_set(&l.weights.t, k + p, w.lo);
+            tensor_set(&l.weights.t, 2 * k + p, p % 2 ? w.hi : w.lo);
             tensor_set(&l.input.t, p, low);
             tensor_set(&l.input.t, k + p, high);
         }
@@ -577,14 +579,51 @@ static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, in
 
 static void longest_sums_of_unsigned_codes_are_exact(void)
 {
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 0, 0, 255, 2147483647 / (255 * 127));
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 255, 0, 255, 2147483647 / (510 * 127));
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 101, 0, 255, 2147483647 / (356 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 0, 0, 255, 8, 2147483647 / (255 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 255, 0, 255, 8, 2147483647 / (510 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 101, 0, 255, 8, 2147483647 / (356 * 127));
 }
 
 static void longest_sums_of_signed_codes_are_exact(void)
 {
-    longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, 2147483647 / (383 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, 8, 2147483647 / (383 * 127));
+}
+
+/* Where kernels sum narrow weights in 16 bits. */
+static void extreme_sums_of_every_width_are_exact(void)
+{
+    for (int32_t bits = 2; bits <= 8; bits++)
+        for (int i = 0; i < 4; i++) {
+            size_t k = 1 + test_below(i < 2 ? 100 : 3000);
+            longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, i * 80, 0, 255, bits, k);
+            longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, bits, k);
+        }
+}
+
+/* On AVX2 weights of up to 7 bits, and with AVX-512 none. */
+static void narrow_weights_have_a_kernel_of_their_own(void)
+{
+    for (size_t i = 0; i < ISA_VARIANTS; i++)
+        for (int32_t bits = 2; bits <= 8; bits++) {
+            const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
+            struct view weights = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){5, 12});
+            qvit_linear_options o = QVIT_LINEAR_OPTIONS_INIT;
+            uint32_t flags = bits == 8 ? QVIT_QUANTIZER_NARROW : 0;
+            o.input.quantizer = quantizer_layer(engine, QVIT_SCHEME_ASYMMETRIC, 8, 0, 1, 0, 3);
+            o.input.dtype = QVIT_DTYPE_U8;
+            o.weight.quantizer =
+                quantizer_layer(engine, QVIT_SCHEME_SYMMETRIC, bits, flags, 1, 0, 0);
+            o.weight.dtype = QVIT_DTYPE_S8;
+            o.output.dtype = QVIT_DTYPE_F32;
+            o.weights = &weights.t;
+            fill_codes(&weights.t, -1, 1);
+            qvit_plan *plan;
+            MUST(qvit_linear_create(engine, &o, &plan, &why));
+            int narrow = bits < 8 && !strcmp(qvit_engine_isa_name(engine), "avx2");
+            if (!strstr(qvit_plan_kernel(keep_plan(plan)), narrow ? "u8s7" : "u8s8"))
+                FAIL("%d bits: %s", (int)bits, qvit_plan_kernel(plan));
+            release();
+        }
 }
 
 /* The first tokens of a longer sequence, in a tensor with a dimension of 1: [2, 1, 3 of 5, k]. */
@@ -848,6 +887,8 @@ int main(int argc, char **argv)
     RUN(every_edge_of_floats);
     RUN(longest_sums_of_unsigned_codes_are_exact);
     RUN(longest_sums_of_signed_codes_are_exact);
+    RUN(extreme_sums_of_every_width_are_exact);
+    RUN(narrow_weights_have_a_kernel_of_their_own);
     RUN(a_slice_with_a_size_of_one_is_no_dense_matrix);
     RUN(a_stride_of_zero_repeats);
     RUN(nan_residuals_give_the_lowest_code);

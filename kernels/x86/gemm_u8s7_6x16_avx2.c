@@ -1,0 +1,92 @@
+/*
+ * gemm_u8s7_6x16_avx2 - plain codes, bytes as they are, times narrow weights.
+ *
+ * Registers, panel and why nothing saturates: avx2_bytes_product.h.
+ */
+#include "avx2_bytes_product.h"
+#include "avx2_epilogue.h"
+#include "avx2_kernels.h"
+
+#if QVITP_X86
+
+enum { MR = QVITP_BYTES_ROWS, NR = QVITP_BYTES_NR };
+
+typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
+
+/* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
+ * it. m is a constant wherever this and the following are called. */
+QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
+                                size_t block, __m256i c[][2], float t[][NR])
+{
+    __m256 scale0 = _mm256_load_ps(e->scale + column);
+    __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        qvitp_256_add_block(block, t[i], _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][0]), scale0));
+        qvitp_256_add_block(block, t[i] + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][1]), scale1));
+    }
+}
+
+/* The tile's sums to t, scaled; for S32 output as they are. */
+QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
+                         float t[][NR])
+{
+    const struct qvitp_bytes_rows rows = {0, m, tile->lda, tile->lda};
+    size_t blocks = qvitp_256_blocks(e), steps = qvitp_256_steps(255, tile->b_max);
+    size_t column = tile->column, first = 0;
+    for (size_t block = 0; block < blocks; block++, column += e->k_stride) {
+        __m256i c[MR][2];
+        size_t end = qvitp_256_block_end(block, tile, e);
+        const __m256i *init = (const __m256i *)(e->init + column);
+        QVITP_UNROLL
+        for (size_t i = 0; i < m; i++) c[i][0] = init[0], c[i][1] = init[1];
+        qvitp_256_multiply_bytes(tile, rows, first, end, steps, c);
+        if (e->out == QVITP_OUT_S32)
+            memcpy(t, c, m * sizeof c[0]);
+        else
+            add_scaled(m, e, column, block, c, t);
+        first = end;
+    }
+}
+
+/* The last line, which declares nothing new, takes the semicolon. */
+#define ROWS(m)                                                                                    \
+    QVITP_TARGET_AVX2 static void rows_##m(const struct qvitp_tile *tile,                          \
+                                           const struct qvitp_epilogue *e, float t[][NR])          \
+    {                                                                                              \
+        sum(tile, m, e, t);                                                                        \
+    }                                                                                              \
+    struct qvitp_tile
+ROWS(1);
+ROWS(2);
+ROWS(3);
+ROWS(4);
+ROWS(5);
+ROWS(6);
+
+QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
+{
+    static rows_fn *const rows[] = {rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
+    float t[MR][NR] __attribute__((aligned(32)));
+    rows[tile->m - 1](tile, e, t);
+
+    if (e->out == QVITP_OUT_S32) {
+        int32_t *out = tile->out;
+        for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
+            memcpy(out, t[i], tile->n * sizeof *out);
+        return;
+    }
+    qvitp_256_finish_tile(t, tile, e);
+}
+
+const struct qvitp_gemm_kernel qvitp_gemm_u8s7_6x16_avx2 = {
+    .name = "gemm_u8s7_6x16_avx2",
+    .run = run,
+    .mr = MR,
+    .nr = NR,
+    .kstep = QVITP_BYTES_KSTEP,
+    .a_form = QVITP_A_U8,
+    .macs_per_cycle = 64,
+};
+
+#endif
