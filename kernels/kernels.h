@@ -235,6 +235,25 @@ struct qvitp_stage {
 typedef void qvitp_stage_fn(const struct qvitp_stage *row);
 
 /*
+ * ---- Expansion: packed panels of 4-bit codes into the bytes that a product reads --------------------
+ *
+ * In a packed panel byte i of a step, of half as many bytes, holds in its low bits the code of byte i of
+ * the step, and in its high bits that of the byte half a step behind. Each becomes
+ *
+ *     dst = code - zero[column]      code 0..15, zero 0..15
+ *
+ * `steps` steps of one K-block, whose columns have one zero each. In the scalar table nr * kstep is even,
+ * in all others kstep is 4 and nr a multiple of 16.
+ */
+struct qvitp_expand {
+    size_t nr, kstep, steps;
+    const uint8_t *codes; /* [steps][nr * kstep / 2] */
+    const uint8_t *zero;  /* [nr] */
+    int8_t *dst;          /* [steps][nr * kstep] */
+};
+typedef void qvitp_expand_fn(const struct qvitp_expand *panel);
+
+/*
  * ---- The tables ------------------------------------------------------------------------------------
  */
 struct qvitp_named_softmax {
@@ -267,6 +286,7 @@ struct qvitp_kernels {
     const struct qvitp_gemm_kernel *gemm_f32;
     qvitp_stage_fn *stage;     /* to QVITP_A_U8                                                      */
     qvitp_stage_fn *stage_s16; /* to QVITP_A_S16; stays NULL where no product reads that             */
+    qvitp_expand_fn *expand;
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_rescale *rescale;

@@ -12,5 +12,6 @@ extern const struct qvitp_named_layer_norm qvitp_layer_norm_f32_scalar;
 extern const struct qvitp_named_rescale qvitp_rescale_f32_scalar;
 extern const struct qvitp_named_encode qvitp_encode_f32_scalar;
 qvitp_stage_fn qvitp_stage_u8_scalar;
+qvitp_expand_fn qvitp_expand_u4_scalar;
 
 #endif

@@ -12,6 +12,7 @@ const struct qvitp_kernels qvitp_kernels_scalar = {
     .gemm_t8s8_k = &qvitp_gemm_t8s8_2x8_scalar,
     .gemm_f32 = &qvitp_gemm_f32_4x8_scalar,
     .stage = qvitp_stage_u8_scalar,
+    .expand = qvitp_expand_u4_scalar,
     .softmax = &qvitp_softmax_f32_scalar,
     .layer_norm = &qvitp_layer_norm_f32_scalar,
     .rescale = &qvitp_rescale_f32_scalar,

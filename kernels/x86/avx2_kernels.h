@@ -14,5 +14,6 @@ extern const struct qvitp_named_rescale qvitp_rescale_f32_avx2;
 extern const struct qvitp_named_encode qvitp_encode_f32_avx2;
 qvitp_stage_fn qvitp_stage_u8_avx2;
 qvitp_stage_fn qvitp_stage_u8s16_avx2;
+qvitp_expand_fn qvitp_expand_u4_avx2;
 
 #endif

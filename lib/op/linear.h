@@ -15,10 +15,12 @@ struct qvitp_linear {
     size_t n, k;
     size_t columns; /* of each vector: n, padded */
     size_t chunk;   /* columns that one task takes at once, a multiple of nr */
+    int32_t packed; /* the panels hold 4-bit codes, which a task expands before it multiplies */
     qvit_dtype input, residual, output;
     struct qvitp_k_blocks k_blocks;
     /* behind the struct: */
     void *panels;
+    uint8_t *zero;         /* [k_blocks][columns] packed: the code that stands for 0 */
     int32_t *init;         /* [k_blocks][columns] */
     float *scale, *scale2; /* likewise */
     float *bias, *mul, *mul_neg, *add;

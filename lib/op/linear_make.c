@@ -18,6 +18,9 @@
 /* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. */
 enum { CHUNK_BYTES = 256 * 1024 };
 
+/* Weights of so many bits are kept two to a byte. */
+enum { PACKED_BITS = 4 };
+
 QVITP_DEFINE_INIT(qvit_linear_options, QVIT_LINEAR_OPTIONS_INIT)
 
 /* What a plan is made of. */
@@ -112,8 +115,9 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
     struct qvitp_linear *p = (struct qvitp_linear *)plan;
     struct qvitp_k_blocks *b = &p->k_blocks;
     size_t n = p->columns, all = qvitp_mul(n, b->count);
-    p->panels = qvitp_carve(
-        c, qvitp_packed_bytes(p->left.kernel, p->n, qvitp_left_packed_k(&p->left, p->k)), 1);
+    size_t panels = qvitp_packed_bytes(p->left.kernel, p->n, qvitp_left_packed_k(&p->left, p->k));
+    p->panels = qvitp_carve(c, p->packed ? panels / 2 : panels, 1);
+    p->zero = p->packed ? qvitp_carve(c, all, sizeof *p->zero) : NULL;
     p->init = qvitp_carve(c, all, sizeof *p->init);
     p->scale = qvitp_carve(c, all, sizeof *p->scale);
     p->scale2 = p->left.twin ? qvitp_carve(c, all, sizeof *p->scale2) : NULL;
@@ -138,6 +142,17 @@ static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct
     size_t channel = qvitp_order_at(s->sides.order, p->k_blocks.starts[block]);
     const qvit_quantizer *q = s->sides.input;
     return qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
+}
+
+/* Packs a K-block of a row, from place `first` of the packed k on, as 4-bit codes. */
+static void pack_block(struct qvitp_linear *p, size_t row, size_t block, size_t first,
+                       const int8_t *codes)
+{
+    const int32_t zero = 1 << (PACKED_BITS - 1);
+    const struct qvitp_k_blocks *blocks = &p->k_blocks;
+    p->zero[block * p->columns + row] = (uint8_t)zero;
+    qvitp_pack_codes_4(p->left.kernel, blocks->packed, row, first, blocks->ends[block] - first,
+                       codes + first, zero, p->panels);
 }
 
 /*
@@ -170,13 +185,14 @@ static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, si
             magnitude += code < 0 ? -code : code;
         }
         p->init[h * p->columns + row] = (int32_t)(-zero * sum);
+        if (p->packed) pack_block(p, row, h, to, codes);
         if ((p->left.code_max + zero) * magnitude > most)
             most = (p->left.code_max + zero) * magnitude;
     }
     if (most > INT32_MAX)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
                           "weights: the sums of row %zu could overflow 32 bits", channel);
-    qvitp_pack_row(p->left.kernel, blocks->packed, codes, row, p->panels);
+    if (!p->packed) qvitp_pack_row(p->left.kernel, blocks->packed, codes, row, p->panels);
     return QVIT_OK;
 }
 
@@ -322,6 +338,7 @@ static qvit_status design(struct qvitp_linear *p, const struct source *s, qvit_e
     }
     if (p->left.k_blocks && o->output.dtype == QVIT_DTYPE_S32)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "s32 output: of blocks of k");
+    p->packed = s->sides.weight && s->sides.weight->bits <= PACKED_BITS;
     p->columns = qvitp_vector_columns(p->left.kernel, p->n);
     p->chunk = chunk_columns(p);
     return QVIT_OK;

@@ -179,7 +179,7 @@ static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
     for (size_t done = 0; done < b->columns; done += width) {
         tile.column = b->first_column + done;
         tile.n = qvitp_min(width, b->columns - done);
-        tile.b = (const char *)b->b + tile.column * tile.k * b_size;
+        tile.b = (const char *)b->b + done * tile.k * b_size;
         if (residual) tile.residual = residual + tile.column * b->residual_size;
         tile.out = out + tile.column * b->out_size;
         kernel->run(&tile, b->epilogue);

@@ -53,7 +53,7 @@ struct qvitp_block {
     const void *a;                /* rows of the caller's codes or floats */
     ptrdiff_t lda;                /* bytes */
     const int32_t *a_index;       /* NULL, or the place of each row, in rows */
-    const void *b;                /* the panels, from column 0 */
+    const void *b;                /* the panels, from first_column on */
     size_t first_column, columns; /* first_column: a multiple of the kernel's nr */
     const void *residual;         /* of column 0, row 0 */
     ptrdiff_t ldr;                /* elements */

@@ -46,6 +46,19 @@ void qvitp_pack_row(const struct qvitp_gemm_kernel *kernel, size_t k, const void
         memcpy(to, from + done, qvitp_min(step, bytes - done));
 }
 
+void qvitp_pack_codes_4(const struct qvitp_gemm_kernel *kernel, size_t packed_k, size_t column,
+                        size_t first, size_t count, const int8_t *values, int32_t zero,
+                        uint8_t *panels)
+{
+    size_t nr = kernel->nr, kstep = kernel->kstep, half = nr * kstep / 2;
+    uint8_t *panel = panels + column / nr * nr * packed_k / 2;
+    for (size_t p = first; p < first + count; p++) {
+        size_t at = column % nr * kstep + p % kstep; /* in the step */
+        uint8_t *both = panel + p / kstep * half + at % half;
+        *both |= (uint8_t)((values[p - first] + zero) << (at < half ? 0 : 4));
+    }
+}
+
 static const char *row_of(const struct qvitp_operand *o, size_t row, size_t size)
 {
     ptrdiff_t place = o->row_index ? o->row_index[row] : (ptrdiff_t)row;

@@ -28,6 +28,14 @@ void qvitp_pack_row(const struct qvitp_gemm_kernel *kernel, size_t k, const void
                     size_t column, void *panels);
 
 /*
+ * Packs one row [k] of values as column `column` of panels of 4-bit codes, which are the values plus
+ * `zero`: places [first, first + count) of the packed k. Panels must be zero before.
+ */
+void qvitp_pack_codes_4(const struct qvitp_gemm_kernel *kernel, size_t packed_k, size_t column,
+                        size_t first, size_t count, const int8_t *values, int32_t zero,
+                        uint8_t *panels);
+
+/*
  * Packs a whole operand, whose rows lie `stride` elements apart, or at the places that row_index names
  * (NULL: 0, 1, 2, ...). by_k: [k][n], else [n][k]. Writes every byte of the panels.
  */

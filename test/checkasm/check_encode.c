@@ -1,11 +1,11 @@
-/* check_encode.c - encoding of floats, and staging of codes, against lib/ref and plain loops. */
+/* check_encode.c - encoding of floats, staging and expansion of codes, against lib/ref and plain loops. */
 #include <math.h>
 #include <stdio.h>
 
 #include "checkasm.h"
 #include "ref/ref.h"
 
-enum { SLOT_IN, SLOT_OUT, SLOT_OUT2 };
+enum { SLOT_IN, SLOT_OUT, SLOT_OUT2, SLOT_ZERO };
 
 /* ---- encode ---- */
 
@@ -143,4 +143,45 @@ void check_stage(const struct qvitp_kernels *table)
     if (table->stage) check_row(name, "rows", stage_to_u8, table);
     snprintf(name, sizeof name, "stage_u8s16_%s", table->isa);
     if (table->stage_s16) check_row(name, "rows", stage_to_s16, table);
+}
+
+/* ---- expand ---- */
+
+static void expand_case(const struct qvitp_kernels *table, size_t nr, size_t kstep)
+{
+    int side = (int)check_below(CHECK_SIDES);
+    struct qvitp_expand panel = {nr, kstep, check_below(40), NULL, NULL, NULL};
+    size_t step = nr * kstep, bytes = panel.steps * step;
+    uint8_t *codes = check_place(SLOT_IN, bytes / 2, 1, side);
+    uint8_t *zero = check_place(SLOT_ZERO, nr, 1, side);
+    check_case("%zu columns, %zu steps of %zu, side %d", nr, panel.steps, kstep, side);
+    for (size_t i = 0; i < bytes / 2; i++) codes[i] = (uint8_t)check_random();
+    for (size_t j = 0; j < nr; j++) zero[j] = (uint8_t)check_below(16);
+    panel.codes = codes, panel.zero = zero;
+    panel.dst = check_place(SLOT_OUT, bytes, 1, side);
+    table->expand(&panel);
+    check_canaries(SLOT_OUT, 1, bytes, bytes ? bytes : 1);
+    for (size_t i = 0; i < bytes; i++) {
+        size_t at = i % step; /* in its step */
+        uint8_t both = codes[i / step * step / 2 + at % (step / 2)];
+        int code = at < step / 2 ? both % 16 : both / 16;
+        if (panel.dst[i] != code - zero[at / kstep])
+            check_fail("[%zu] is %d, not %d - %d", i, panel.dst[i], code, zero[at / kstep]);
+    }
+}
+
+static void expand_panels(const struct qvitp_kernels *table)
+{
+    for (int i = 0; i < 500; i++) {
+        expand_case(table, 16 * (1 + check_below(4)), 4);
+        if (table == &qvitp_kernels_scalar)
+            expand_case(table, 2 + 2 * check_below(20), 1 + check_below(8));
+    }
+}
+
+void check_expand(const struct qvitp_kernels *table)
+{
+    char name[64];
+    snprintf(name, sizeof name, "expand_u4_%s", table->isa);
+    if (table->expand) check_row(name, "panels", expand_panels, table);
 }

@@ -241,6 +241,7 @@ static void run_tables(void)
         check_layer_norm(tables[i]);
         check_encode(tables[i]);
         check_stage(tables[i]);
+        check_expand(tables[i]);
         check_plans(tables[i]);
         if (check.isa && !strcmp(check.isa, tables[i]->isa)) break;
     }

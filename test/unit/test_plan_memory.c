@@ -20,8 +20,9 @@ static struct heap heap;
 /* Operands for all kinds, whose quantizers live on an engine of their own. */
 static struct {
     qvit_engine *engine;
-    const qvit_quantizer *u8, *s8, *narrow, *rows, *columns, *twin;
-    struct view codes, weights, floats, float_weights, vector, channels, out_codes, out_floats;
+    const qvit_quantizer *u8, *s8, *narrow, *rows, *four, *columns, *twin;
+    struct view codes, weights, four_weights, floats, float_weights, vector, channels, out_codes,
+        out_floats;
     struct view query, key, context, float_query, float_context, left, right, product;
 } kit;
 
@@ -54,6 +55,7 @@ static void open_quantizers(void)
     kit.twin = quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, 0, 0.001f, 0.01f, 0);
     kit.rows = quantizer_random(e, QVIT_SCHEME_SYMMETRIC, 8, QVIT_QUANTIZER_NARROW,
                                 granularity_random(e, N, QVIT_ANY), 1, 0);
+    kit.four = quantizer_random(e, QVIT_SCHEME_SYMMETRIC, 4, 0, granularity_random(e, N, K), 1, 0);
     kit.columns = quantizer_random(e, QVIT_SCHEME_ASYMMETRIC, 8, 0,
                                    granularity_random(e, QVIT_ANY, N), 9, -1);
 }
@@ -65,6 +67,7 @@ static void open_kit(void)
     size_t input[2] = {ROWS, K}, output[2] = {ROWS, N}, weights[2] = {N, K}, n = N;
     kit.codes = codes_of(kit.u8, 2, input);
     kit.weights = codes_of(kit.narrow, 2, weights);
+    kit.four_weights = codes_of(kit.four, 2, weights);
     kit.floats = floats_of(2, input);
     kit.float_weights = floats_of(2, weights);
     kit.vector = view_vector(n);
@@ -92,6 +95,15 @@ static qvit_status create_linear(const qvit_engine *engine, qvit_plan **out)
     o.residual = port(NULL);
     o.weights = &kit.weights.t, o.bias = &kit.vector.t;
     o.output_scale = o.output_shift = &kit.vector.t;
+    return qvit_linear_create(engine, &o, out, &why);
+}
+
+static qvit_status create_packed_linear(const qvit_engine *engine, qvit_plan **out)
+{
+    qvit_linear_options o = QVIT_LINEAR_OPTIONS_INIT;
+    o.input = port(kit.u8), o.weight = port(kit.four), o.output = port(kit.columns);
+    o.residual = port(NULL);
+    o.weights = &kit.four_weights.t, o.bias = &kit.vector.t;
     return qvit_linear_create(engine, &o, out, &why);
 }
 
@@ -219,6 +231,7 @@ static void run_quantize(const qvit_plan *plan)
 
 static const struct operation operations[] = {
     {"linear", create_linear, run_linear, N *K},
+    {"linear of 4 bits", create_packed_linear, run_linear, N *K / 2},
     {"float linear", create_float_linear, run_float_linear, N *K * sizeof(float)},
     {"matmul", create_matmul, run_matmul, HEADS * sizeof(float)},
     {"attention", create_attention, run_attention, HEADS *DIM * sizeof(float)},
@@ -330,6 +343,37 @@ static void packed_bytes_are_what_a_plan_costs(void)
     release();
 }
 
+/* Bytes of a plan of 300 outputs for 200 inputs, weights of so many bits, one scale. */
+static size_t bytes_of(const qvit_engine *engine, int32_t bits)
+{
+    qvit_linear_options o = QVIT_LINEAR_OPTIONS_INIT;
+    uint32_t flags = bits == 8 ? QVIT_QUANTIZER_NARROW : 0;
+    const qvit_quantizer *q =
+        quantizer_layer(engine, QVIT_SCHEME_SYMMETRIC, bits, flags, 0.1f, 0, 0);
+    struct view weights = codes_of(q, 2, (size_t[]){300, 200});
+    o.input = port(quantizer_layer(engine, QVIT_SCHEME_ASYMMETRIC, 8, 0, 0.1f, 0, 100));
+    o.weight = port(q), o.output = port(NULL);
+    o.weights = &weights.t;
+    qvit_plan *plan;
+    MUST(qvit_linear_create(engine, &o, &plan, &why));
+    return qvit_plan_packed_bytes(keep_plan(plan));
+}
+
+/* Up to 4 bits are kept two to a byte; the vectors stay what they are, but for a byte a row. */
+static void packed_weights_take_half(void)
+{
+    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+        const qvit_engine *engine = engine_with(isa_variants[v], NULL, NULL);
+        size_t whole = bytes_of(engine, 8);
+        for (int32_t bits = 2; bits < 8; bits++) {
+            size_t saved = whole - bytes_of(engine, bits), half = 300 * 200 / 2;
+            if (bits > 4 ? saved != 0 : saved + 1024 < half || saved > half + half / 8)
+                FAIL("%d bits: %zu bytes saved of %zu", (int)bits, saved, whole);
+        }
+        release();
+    }
+}
+
 /* A workspace is an equal part for each worker, and what lies behind it is nobody's. */
 static void workspaces_grow_with_workers(void)
 {
@@ -405,6 +449,7 @@ int main(int argc, char **argv)
     RUN(every_allocation_may_fail_from_then_on);
     RUN(running_allocates_nothing);
     RUN(packed_bytes_are_what_a_plan_costs);
+    RUN(packed_weights_take_half);
     RUN(workspaces_grow_with_workers);
     RUN(a_worker_stays_in_its_part_of_the_workspace);
     return test_end();
