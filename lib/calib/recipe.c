@@ -117,7 +117,10 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
-    if (r->weight_bits == 8 && r->input_bits == 8) r->ridge = 10;
+    if (r->weight_bits == 8 && r->input_bits == 8) {
+        r->ridge = 10;
+        r->twin_gelu = 1;
+    }
     if (r->input_bits < 8) {
         r->relative = 1;
         r->margin = 0.5;
