@@ -34,7 +34,7 @@ struct option {
     size_t *number;
     int *flag;
 };
-enum { OPTIONS = 14 };
+enum { OPTIONS = 15 };
 
 static void list_options(struct bench_options *o, struct option list[OPTIONS])
 {
@@ -55,6 +55,8 @@ static void list_options(struct bench_options *o, struct option list[OPTIONS])
          "gemm: weight scales: rows, layer, k128, k64 (of every row), or all (rows)",
          &o->granularity, NULL, NULL},
         {"--bits", "KIND", "encoder: w8a8, w4a8 or f32 only", &o->bits, NULL, NULL},
+        {"--order", "KIND", "encoder: channels of layer norms: none, random, or all (none)",
+         &o->order, NULL, NULL},
         {"--batch", "B", "encoder, attention: images (1)", NULL, &o->batch, NULL},
         {"--steps", "", "encoder: columns with the time of each kind of step", NULL, NULL,
          &o->steps},
@@ -131,6 +133,7 @@ static void check_words(const struct bench_options *o)
         {o->epilogue, " s32 requant gelu-twin f32 "},
         {o->granularity, " rows layer k128 k64 all "},
         {o->bits, " w8a8 w4a8 f32 "},
+        {o->order, " none random all "},
     };
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
         char word[40];

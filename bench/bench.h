@@ -9,7 +9,7 @@
 
 /* The command line. A NULL or 0 leaves the choice to the benchmark: usually all there are. */
 struct bench_options {
-    const char *isa, *arch, *bits, *weights, *operand, *epilogue, *granularity;
+    const char *isa, *arch, *bits, *weights, *operand, *epilogue, *granularity, *order;
     size_t threads, batch, m, rounds;
     int json, quick, steps;
 };

@@ -3,26 +3,37 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "encoder.h"
 #include "shapes_vit.h"
 
 static const struct form {
-    const char *bits, *operand;
-} forms[] = {
-    {"w8a8", "plain"}, {"w8a8", "twin"}, {"w4a8", "plain"}, {"w4a8", "twin"}, {"f32", "plain"}};
+    const char *bits, *operand, *order;
+} forms[] = {{"w8a8", "plain", "none"},  {"w8a8", "plain", "random"}, {"w8a8", "twin", "none"},
+             {"w8a8", "twin", "random"}, {"w4a8", "plain", "none"},   {"w4a8", "plain", "random"},
+             {"w4a8", "twin", "none"},   {"w4a8", "twin", "random"},  {"f32", "plain", "none"}};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
 static void run(void *user) { encoder_run(user); }
+
+static int wanted(const struct bench_options *o, const struct form *form)
+{
+    const char *order = o->order ? o->order : "none";
+    return bench_wants(o->bits, form->bits) && bench_wants(o->operand, form->operand) &&
+           (!strcmp(order, "all") || !strcmp(order, form->order) || form->bits[0] == 'f');
+}
 
 static void add(struct bench *b, const struct material *m, const struct vit_arch *arch,
                 const struct form *form)
 {
     const size_t batch = b->options.batch ? b->options.batch : 1;
-    int twin = form->operand[0] == 't', floats = form->bits[0] == 'f';
-    struct encoder *encoder = encoder_create(m, arch->width, batch, form->bits, twin);
-    char name[32];
-    snprintf(name, sizeof name, "%s.%s.%s", arch->name, form->bits, form->operand);
+    const struct encoder_form made = {form->bits, form->operand[0] == 't', form->order[0] == 'r'};
+    const int floats = form->bits[0] == 'f';
+    struct encoder *encoder = encoder_create(m, arch->width, batch, &made);
+    char name[40];
+    snprintf(name, sizeof name, "%s.%s.%s%s", arch->name, form->bits, form->operand,
+             made.reordered ? ".reordered" : "");
     struct bench_row *row = bench_add(b, "encoder", name, run, encoder);
     row->macs = vit_macs(arch->width) * (double)batch;
     row->peak = floats ? PEAK_F32 : PEAK_INT8;
@@ -31,6 +42,7 @@ static void add(struct bench *b, const struct material *m, const struct vit_arch
     bench_text(row, "bits", form->bits);
     bench_text(row, "operand", form->operand);
     bench_text(row, "recipe", "random");
+    bench_text(row, "order", form->order);
     bench_number(row, "batch", (double)batch, 0);
     bench_number(row, "threads", (double)b->options.threads, 0);
 }
@@ -71,9 +83,7 @@ void bench_encoder(struct bench *b)
         if (b->options.quick && !b->options.arch && a > 0) continue;
         size_t first = b->count;
         for (size_t i = 0; i < FORMS; i++)
-            if (bench_wants(b->options.bits, forms[i].bits) &&
-                bench_wants(b->options.operand, forms[i].operand))
-                add(b, &m, &vit_archs[a], &forms[i]);
+            if (wanted(&b->options, &forms[i])) add(b, &m, &vit_archs[a], &forms[i]);
         bench_measure(b, first);
         add_results(b, first);
         bench_print(b, first);

@@ -39,10 +39,10 @@ struct ports {
     qvit_port floats, input, qkv, probability, hidden;
 };
 
-static struct ports choose_ports(const struct material *m, const char *bits, int twin)
+static struct ports choose_ports(const struct material *m, const struct encoder_form *form)
 {
     struct ports p = {.floats = material_port(NULL)};
-    int codes = strcmp(bits, "f32") != 0;
+    int codes = strcmp(form->bits, "f32") != 0, twin = form->twin;
     p.input = material_port(codes ? m->u8 : NULL);
     p.qkv = material_port(codes ? m->s8 : NULL);
     p.probability = material_port(!codes ? NULL : twin ? m->twin_softmax : m->probability);
@@ -50,7 +50,7 @@ static struct ports choose_ports(const struct material *m, const char *bits, int
     return p;
 }
 
-static qvit_plan *make_norm(const struct material *m, size_t width, qvit_port output)
+static qvit_plan *make_norm(const struct material *m, size_t width, qvit_port output, int reordered)
 {
     qvit_tensor gamma = material_vector(width, 0.1f), beta = material_vector(width, 0.1f);
     for (size_t i = 0; i < width; i++) ((float *)gamma.data)[i] += 1;
@@ -58,10 +58,16 @@ static qvit_plan *make_norm(const struct material *m, size_t width, qvit_port ou
     options.gamma = &gamma;
     options.beta = &beta;
     options.output = output;
+    qvit_tensor order = {0};
+    if (reordered) {
+        order = material_order(width);
+        options.output_order = &order;
+    }
     qvit_plan *plan;
     BENCH_TRY(qvit_layer_norm_create(m->engine, &options, &plan, &bench_error));
     free(gamma.data);
     free(beta.data);
+    free(order.data);
     return plan;
 }
 
@@ -79,11 +85,16 @@ static qvit_plan *make_attention(const struct material *m, size_t heads, const s
     return plan;
 }
 
+static const char *weights_of(const struct encoder_form *form)
+{
+    return !strcmp(form->bits, "w8a8") ? "s8" : !strcmp(form->bits, "w4a8") ? "s4" : "f32";
+}
+
 static void make_plans(struct encoder *e, const struct material *m, const struct ports *p,
-                       const char *weights)
+                       const struct encoder_form *form)
 {
     const size_t w = e->width, hidden = VIT_MLP * w;
-    struct material_layer layer = {.weights = weights, .granularity = "rows"};
+    struct material_layer layer = {.weights = weights_of(form), .granularity = "rows"};
 /* n x k weights: sizes, what comes in, what is added, what goes out */
 #define LINEAR(rows, cols, in, added, out)                                                         \
     (layer.n = rows, layer.k = cols, layer.input = in, layer.residual = added, layer.output = out, \
@@ -91,17 +102,17 @@ static void make_plans(struct encoder *e, const struct material *m, const struct
     const qvit_port none = {QVIT_DTYPE_NONE, 0, NULL};
     e->patch = LINEAR(w, VIT_PATCH_INPUTS, p->input, p->floats, p->floats);
     for (struct block *b = e->blocks; b < e->blocks + VIT_DEPTH; b++) {
-        b->norm1 = make_norm(m, w, p->input);
+        b->norm1 = make_norm(m, w, p->input, form->reordered);
         b->qkv = LINEAR(3 * w, w, p->input, none, p->qkv);
         b->attention = make_attention(m, e->heads, p);
         b->proj = LINEAR(w, w, p->input, p->floats, p->floats);
-        b->norm2 = make_norm(m, w, p->input);
+        b->norm2 = make_norm(m, w, p->input, form->reordered);
         layer.activation = QVIT_ACTIVATION_GELU;
         b->fc1 = LINEAR(hidden, w, p->input, none, p->hidden);
         layer.activation = QVIT_ACTIVATION_NONE;
         b->fc2 = LINEAR(w, hidden, p->hidden, p->floats, p->floats);
     }
-    e->norm = make_norm(m, w, p->input);
+    e->norm = make_norm(m, w, p->input, form->reordered);
     e->head = LINEAR(VIT_CLASSES, w, p->input, none, p->floats);
 #undef LINEAR
 }
@@ -140,15 +151,12 @@ static void make_workspace(struct encoder *e)
 }
 
 struct encoder *encoder_create(const struct material *m, size_t width, size_t batch,
-                               const char *bits, int twin)
+                               const struct encoder_form *form)
 {
     struct encoder *e = material_memory(sizeof *e);
     *e = (struct encoder){.width = width, .batch = batch, .heads = width / VIT_HEAD_DIM};
-    const struct ports ports = choose_ports(m, bits, twin);
-    const char *weights = "f32";
-    if (!strcmp(bits, "w8a8")) weights = "s8";
-    if (!strcmp(bits, "w4a8")) weights = "s4";
-    make_plans(e, m, &ports, weights);
+    const struct ports ports = choose_ports(m, form);
+    make_plans(e, m, &ports, form);
     make_tensors(e, &ports);
     make_workspace(e);
     return e;

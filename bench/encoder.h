@@ -20,9 +20,16 @@ extern const char *const encoder_step_names[ENCODER_STEPS];
 
 struct encoder;
 
-/* bits: "w8a8", "w4a8" or "f32"; twin: twin codes behind softmax and GELU. */
+/*
+ * bits: "w8a8", "w4a8" or "f32". twin: twin codes behind softmax and GELU. reordered: layer norms write
+ * their channels in a random order, as where they share blocks; all other orders end in plans.
+ */
+struct encoder_form {
+    const char *bits;
+    int twin, reordered;
+};
 struct encoder *encoder_create(const struct material *material, size_t width, size_t batch,
-                               const char *bits, int twin);
+                               const struct encoder_form *form);
 void encoder_destroy(struct encoder *encoder);
 
 /* Patches in rows to logits: `batch` images. */

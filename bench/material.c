@@ -195,6 +195,19 @@ static qvit_tensor random_weights(const struct material_layer *l)
     return material_tensor(types[weight_bits(l)], l->n, l->k);
 }
 
+qvit_tensor material_order(size_t n)
+{
+    qvit_tensor order = material_tensor(QVIT_DTYPE_S32, 1, n);
+    int32_t *channel = order.data;
+    for (size_t i = 0; i < n; i++) {
+        size_t j = next_random() % (i + 1);
+        channel[i] = channel[j];
+        channel[j] = (int32_t)i;
+    }
+    qvit_tensor_init(&order, channel, QVIT_DTYPE_S32, 1, &n);
+    return order;
+}
+
 qvit_plan *material_linear(const struct material *m, const struct material_layer *l)
 {
     qvit_tensor weights = random_weights(l), bias = material_vector(l->n, 0.1f);

@@ -40,6 +40,9 @@ struct material_layer {
     qvit_port input, residual, output;
     qvit_activation activation;
 };
+/* S32 [n], a random permutation; its data is to be freed. */
+qvit_tensor material_order(size_t n);
+
 qvit_plan *material_linear(const struct material *material, const struct material_layer *layer);
 
 #endif

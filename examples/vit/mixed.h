@@ -9,9 +9,9 @@
  * qvit_allocate finds the least sum.
  *
  * Bytes are those of the stored weights. Time is measured on this machine (Wang et al., arXiv
- * 1811.08886). Plans hold every weight in a byte, so that all widths of weights run at one speed:
- * what time can buy is twins, and widths have no part in it. Under both budgets the widths are
- * chosen first.
+ * 1811.08886), and buys twins alone: widths of weights have no part in it, since with AVX-512 all of
+ * them run at one speed. Under both budgets the widths are chosen first, and the times are those of
+ * plans with these widths.
  */
 #ifndef VIT_MIXED_H
 #define VIT_MIXED_H
