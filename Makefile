@@ -4,6 +4,7 @@
 ##
 ##   V=1          show the commands                OPENMP=1     let engines run on OpenMP
 ##   WERROR=1     warnings are errors              SANITIZE=address,undefined
+##   EMULATED=1   the AVX-512 kernels in software, by SIMDe (libsimde-dev), for tests on AVX2 machines
 ##   BUILD=build  CC=cc  CFLAGS=-O3  LDFLAGS=      PREFIX=/usr/local  LIBDIR=  INCLUDEDIR=  DESTDIR=
 ##
 
@@ -86,13 +87,21 @@ BENCH      := $(if $(BENCH_OBJ),$(BUILD)/bench/qvit-bench)
 TESTS      := $(UNIT_TESTS) $(VIT_TESTS) $(PHOTO_TESTS) $(CHECKASM)
 PROGRAMS   := $(EXAMPLES) $(VIT) $(SHAPES) $(PHOTOS) $(BENCH) $(TESTS)
 
+# The AVX-512 kernels compile over SIMDe's intrinsics, and the CPU is said to have AVX-512.
+ifdef EMULATED
+LIB_OBJ := $(filter-out %/lib/cpu/cpu.o,$(LIB_OBJ)) $(call objects,test/emulated/*.c)
+$(BUILD)/obj/kernels/x86/%_avx512vnni.o: \
+	FLAGS += -mavx2 -mfma -Wno-psabi -include test/emulated/avx512.h
+$(BUILD)/obj/test/checkasm/checkasm.o: FLAGS += -D'__builtin_cpu_supports(isa)=1'
+endif
+
 STATIC := $(BUILD)/libqvit.a
 SHARED := $(BUILD)/libqvit.so.$(VERSION)
 
 # ---- targets ----
 
-.PHONY: all lib examples demo demo-images bench test quick asan checkasm header-check install uninstall format lint \
-        clean help FORCE
+.PHONY: all lib examples demo demo-images bench test quick unit asan emulated checkasm header-check \
+        install uninstall format lint clean help FORCE
 
 all: lib examples $(BENCH)              ## the library, the examples, the benchmarks (default)
 lib: $(STATIC) $(SHARED)                ## libqvit.a and libqvit.so
@@ -114,8 +123,14 @@ test: all $(TESTS)                      ## build everything and run every test
 quick: $(TESTS)                         ## run the test programs only, without the real model
 	+$(Q)test/run.sh --quick $(BUILD)
 
+unit: $(UNIT_TESTS) $(CHECKASM)         ## of these only the tests of the library itself
+	+$(Q)test/run.sh --unit $(BUILD)
+
 asan:                                   ## `quick` under AddressSanitizer and UBSan
 	+$(Q)$(MAKE) --no-print-directory quick BUILD=$(BUILD)/asan SANITIZE=address,undefined
+
+emulated:                               ## `unit` with EMULATED=1
+	+$(Q)$(MAKE) --no-print-directory unit BUILD=$(BUILD)/emulated EMULATED=1
 
 checkasm: $(CHECKASM)                   ## kernels against the reference; ARGS=... goes to it
 	+$(Q)$(CHECKASM) $(ARGS)

@@ -1,18 +1,20 @@
 #!/bin/sh
 # Runs the tests that `make` built, from the top of the source tree, and adds up their counts.
 #
-#   test/run.sh [--quick] [BUILD]
+#   test/run.sh [--quick | --unit] [BUILD]
 #
 # A test is a program or script whose last line is "N passed, N failed, N skipped"; one that ends
 # without that line, or with an unexplained status, counts as one failure. The output of a test is
 # shown when it fails, or always with V=1. --quick runs the test programs only, and those without
-# QVIT_TEST_DATA: for other compilers, sanitizers and instruction sets.
+# QVIT_TEST_DATA: for other compilers, sanitizers and instruction sets. --unit leaves out those of the
+# examples, too.
 #
 # QVIT_TEST_ISA=NAME  leave out what NAME (scalar, avx2, avx512vnni) does not build on
 # QVIT_TEST_DATA=DIR  the real model and images; the tests that need them are skipped without it
 set -u
-quick=
-[ "${1-}" = --quick ] && { quick=1; shift; unset QVIT_TEST_DATA; }
+quick= programs='test/unit/test_*.c test/vit/test_*.c test/photos/test_*.c'
+[ "${1-}" = --unit ] && programs='test/unit/test_*.c'
+case ${1-} in --quick | --unit) quick=1; shift; unset QVIT_TEST_DATA ;; esac
 build=${1:-build}
 limit=900 # seconds for one test: a deadlock is a failure with a name, too
 log=$(mktemp) || exit 1
@@ -59,7 +61,7 @@ plain() {
 }
 
 # By source, not by what lies in BUILD: a program left over from a deleted source is no test.
-for source in test/unit/test_*.c test/vit/test_*.c test/photos/test_*.c; do
+for source in $programs; do
     [ -e "$source" ] && counted "$build/${source%.c}"
 done
 [ -d test/checkasm ] && counted "$build/test/checkasm" ${QVIT_TEST_ISA:+--isa "$QVIT_TEST_ISA"}
