@@ -526,9 +526,9 @@ QVIT_API size_t qvit_tensor_bytes(qvit_dtype dtype, size_t rank, const size_t *d
  * output is read anyway. Column blocks of weights or of a layer's input end the integer sums of a linear
  * plan wherever one of the two changes along its k: what is summed so far is scaled and added in
  * float32, some 7 % of the time at blocks of 64 inputs, 5 % at 128, with AVX2 and 8-bit weights; of
- * 4-bit weights, whose products take less, 20 % and 10 %. With AVX-512 VNNI such a layer still runs on
- * the AVX2 kernels, at half the speed. Channels of one block should be neighbours
- * in memory, and the plans' orders (section 10) make them so.
+ * 4-bit weights, whose products take less, 20 % and 10 %. With AVX-512 VNNI it has not been measured.
+ * Channels of one block should be neighbours in memory, and the plans' orders (section 10) make them
+ * so.
  */
 typedef struct qvit_granularity qvit_granularity;
 

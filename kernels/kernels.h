@@ -62,8 +62,8 @@ struct qvitp_epilogue {
  * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
  * its own, which start at init[h * k_stride + j] (twins: 0), and u_h = (float)acc_h * scale[h * k_stride
  * + j], of twins (float)lo_h * scale[..] + (float)hi_h * scale2[..]. The u are added in rising h, from
- * u_0 on. Only kernels of the slots whose names end in _k take them, and never to S32; these take one
- * block too, as the other slots do, and then read neither k_ends nor k_stride.
+ * u_0 on. Only kernels of the slots whose names end in _k take them. These take one block too, and then
+ * read neither k_ends nor k_stride; whoever runs them through these slots does not ask for S32.
  */
 
 /*

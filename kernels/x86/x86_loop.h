@@ -13,8 +13,8 @@
  * them. */
 #define QVITP_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
-/* Hides what a vector holds: where accumulators start at a constant, gcc 12 would keep each of them
- * twice. */
-#define QVITP_OPAQUE_VECTOR(vector) __asm__("" : "+x"(vector))
+/* Hides what a vector holds: where accumulators start at a constant, or the loop lies within another, gcc
+ * 12 would keep each of them twice. */
+#define QVITP_OPAQUE_VECTOR(vector) __asm__("" : "+v"(vector))
 
 #endif

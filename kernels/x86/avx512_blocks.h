@@ -1,0 +1,76 @@
+/*
+ * avx512_blocks.h - what both AVX-512 products in K-blocks share: strips of rows, and what becomes of
+ * their sums.
+ *
+ * At a block's end every vector of integer sums is converted, scaled and added to floats. In registers
+ * that takes three instructions; in memory it would take a load and a 64-byte store more. So the floats
+ * have registers, and a tile is done in two strips of rows, the second of which finds the panel near.
+ *
+ * Turning a strip's floats into outputs is left to the next strip, which does it in the shadow of its
+ * first block's products, a vector at a step, while it has no floats of its own. Only the last strip of
+ * a call is finished in the open.
+ */
+#ifndef QVITP_AVX512_BLOCKS_H
+#define QVITP_AVX512_BLOCKS_H
+
+#include "avx512_epilogue.h"
+
+#if QVITP_X86
+
+enum { QVITP_512_NR = 32, QVITP_512_KSTEP = 4, QVITP_512_STRIP = 7 }; /* STRIP: rows at most */
+
+struct qvitp_512_strip {
+    size_t i, j, m;              /* first row and column in the tile, rows */
+    const int8_t *b;             /* the panel */
+    float (*sums)[QVITP_512_NR]; /* over all of k, scaled */
+};
+
+/* A strip whose sums wait to become outputs: vector v is columns 16 (v % 2) of row v / 2. */
+struct qvitp_512_pending {
+    struct qvitp_512_strip strip;
+    size_t next, count; /* vectors */
+};
+
+/* Sums up a strip, and finishes another. */
+typedef void qvitp_512_strip_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
+                                const struct qvitp_512_strip *strip, struct qvitp_512_pending rest);
+
+/* Where the first K-block ends. */
+QVITP_INLINE512 size_t qvitp_512_first_end(const struct qvitp_tile *tile,
+                                           const struct qvitp_epilogue *e)
+{
+    return e->k_blocks > 1 ? e->k_ends[0] : tile->k;
+}
+
+QVITP_INLINE512 void qvitp_512_finish_next(struct qvitp_512_pending *p,
+                                           const struct qvitp_tile *tile,
+                                           const struct qvitp_epilogue *e)
+{
+    size_t row = p->next / 2, right = p->next % 2 * 16, j = p->strip.j + right;
+    p->next++;
+    __m512 t = _mm512_add_ps(_mm512_load_ps(p->strip.sums[row] + right),
+                             _mm512_load_ps(e->bias + tile->column + j));
+    qvitp_512_finish(t, p->strip.i + row, j, qvitp_512_mask(j, tile->n), tile, e);
+}
+
+/* All panels, in strips of at most `most` rows; rows[m] does one of m. */
+QVITP_INLINE512 void qvitp_512_run_strips(const struct qvitp_tile *tile,
+                                          const struct qvitp_epilogue *e, size_t most,
+                                          qvitp_512_strip_fn *const rows[])
+{
+    float sums[2][QVITP_512_STRIP][QVITP_512_NR] __attribute__((aligned(64)));
+    struct qvitp_512_pending rest = {.count = 0};
+    struct qvitp_512_strip strip = {.b = tile->b};
+    size_t turn = 0, first = tile->m > most ? (tile->m + 1) / 2 : tile->m;
+    for (; strip.j < tile->n; strip.j += QVITP_512_NR, strip.b += tile->k * QVITP_512_NR)
+        for (strip.i = 0; strip.i < tile->m; strip.i += strip.m, turn ^= 1) {
+            strip.m = strip.i ? tile->m - first : first;
+            strip.sums = sums[turn];
+            rows[strip.m](tile, e, &strip, rest);
+            rest = (struct qvitp_512_pending){strip, 0, 2 * strip.m};
+        }
+    while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e);
+}
+
+#endif
+#endif
