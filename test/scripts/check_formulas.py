@@ -760,7 +760,7 @@ def aciq_heads(library):
 def easyquant_search(library):
     k, n = 24, 10
     site = Site(library, (5, 8, k, n), laplace(40 * k), laplace(n * k, 0.1))
-    factors = [1 / x for x in grid(0.5, 2, 100)]
+    factors = [1 / x for x in grid(0.8, 1.25, 40)]
     search = Search(site, "easyquant", cosine_score, factors, ("input=symmetric",))
     search.run(4, 4, 20)
 
@@ -769,7 +769,7 @@ def easyquant_heads(library):
     samples, heads, rows, k, n = 3, 2, 5, 8, 6
     site = Site(library, (samples, rows, k, n), laplace(samples * heads * rows * k),
                 laplace(samples * heads * n * k), heads=heads, transposed=1)
-    factors = [1 / x for x in grid(0.5, 2, 100)]
+    factors = [1 / x for x in grid(0.8, 1.25, 40)]
     Search(site, "easyquant", cosine_score, factors, ("input=symmetric",)).run(5, 4, 20)
 
 
