@@ -37,9 +37,6 @@ struct qvitp_recipe {
     int32_t weight_bits, input_bits;
 };
 
-/* Names of QVITP_ORDER_*. */
-extern const char *const qvitp_reorder_names[];
-
 /* The metric of a site: scores of attention may have one of their own. */
 const struct qvitp_metric *qvitp_recipe_metric(const struct qvitp_recipe *recipe,
                                                qvit_site_type type, qvit_input_kind kind);

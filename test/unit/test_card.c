@@ -385,6 +385,66 @@ static void sites_solved_apart_have_recipes_of_their_own(void)
     give_back();
 }
 
+/* Each setting is one of the recipe's members, and sites that differ in it alone differ in recipe. */
+static void settings_are_told(void)
+{
+    static const struct {
+        const char *setting, *member, *value;
+    } cases[] = {
+        {"metric=mse", "metric", "\"mse\""},
+        {"twin=softmax", "twin_softmax", "\"yes\""},
+        {"twin=gelu", "twin_gelu", "\"yes\""},
+        {"ratio=power", "ratio", "\"power\""},
+        {"input=symmetric", "input", "\"symmetric\""},
+        {"weights=layer", "weights", "\"layer\""},
+        {"row-blocks=2", "row_blocks", "2"},
+        {"column-blocks=2", "column_blocks", "2"},
+        {"block-length=4", "block_length", "4"},
+        {"chunks=2", "chunks", "2"},
+        {"reorder=sort", "reorder", "\"sort\""},
+        {"percentile=99", "percentile", "99"},
+        {"low=0.75", "low", "0.75"},
+        {"high=1.5", "high", "1.5"},
+        {"candidates=3", "candidates", "3"},
+        {"grid=inverse", "grid", "\"inverse\""},
+        {"refine=3", "refine", "3"},
+        {"rounds=2", "rounds", "2"},
+        {"equalize=0.5", "equalize", "0.5"},
+        {"equalize-gelu=0.5", "equalize_gelu", "0.5"},
+        {"channel-floor=0.5", "channel_floor", "0.5"},
+        {"gelu-floor=0.5", "gelu_floor", "0.5"},
+        {"channels=centered", "channels", "\"centered\""},
+        {"clip=channels", "clip", "\"channels\""},
+        {"probabilities=relative", "probabilities", "\"relative\""},
+        {"values=channel", "values", "\"channel\""},
+        {"margin=0.5", "margin", "0.5"},
+        {"headroom=0.5", "headroom", "0.5"},
+        {"rounding=gptq", "rounding", "\"gptq\""},
+        {"damping=0.5", "damping", "0.5"},
+        {"passes=2", "passes", "2"},
+        {"ridge=2", "ridge", "2"},
+        {"row-floor=0.5", "row_floor", "0.5"},
+        {"bias=corrected", "bias", "\"corrected\""},
+        {"sensitivity=nuclear", "sensitivity", "\"nuclear\""},
+        {"order=prefix", "order", "\"prefix\""},
+    };
+    qvit_calibrator *c = model_new(engine_new(), "fc");
+    show_model(c);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[64];
+        solve(c, "minmax", 8, 8, NULL);
+        qvit_solve_options o = QVIT_SOLVE_OPTIONS_INIT;
+        o.sites = (size_t[]){GELU}, o.site_count = 1;
+        o.settings = &cases[i].setting, o.setting_count = 1;
+        MUST(qvit_calibrator_solve(c, &o, &why));
+        struct bytes card = card_of(c);
+        snprintf(path, sizeof path, "recipes.1.%s", cases[i].member);
+        check_starts(&card, path, cases[i].value);
+        bytes_free(&card);
+    }
+    give_back();
+}
+
 static void unsolved_and_unseen_sites_are_named(void)
 {
     qvit_calibrator *empty = calibrator_new(engine_new()), *c = model_new(engine_new(), NULL);
@@ -521,6 +581,7 @@ int main(int argc, char **argv)
     RUN(tells_what_results_hold);
     RUN(histograms_count_every_value);
     RUN(sites_solved_apart_have_recipes_of_their_own);
+    RUN(settings_are_told);
     RUN(unsolved_and_unseen_sites_are_named);
     RUN(warns_of_noise_and_collapse);
     RUN(same_state_same_bytes);
