@@ -1121,9 +1121,10 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *       ridge=0..1000                         with gptq, weights first move to make up for the rounding
  *                                             of their inputs (ERQ, arXiv 2407.06794), the less the
  *                                             larger this is, in units of the inputs' energy (0: not)
- *       row-floor=0..1                        with gptq, kept rows count by the squared gradient at
- *                                             their output and by this part by the inverse of its
- *                                             energy (0.1); without gradients by the latter alone
+ *       row-floor=0..1                        with gptq or corrected biases, kept rows count by the
+ *                                             squared gradient at their output and by this part by the
+ *                                             inverse of its energy (0.1); without gradients by the
+ *                                             latter alone
  *       bias=as-is|corrected                  the mean error of each output is taken off the bias (Liu
  *                                             et al., arXiv 2106.14156, 3.4) (as-is)
  *       sensitivity=gradient|nuclear          what QVIT_SCORE_LOSS weighs errors by (gradient)

@@ -36,19 +36,29 @@ static qvit_status begin(struct work *w, const qvit_engine *engine, const struct
 
 /* ---- linear ---- */
 
-/* The mean error of every output is taken off the bias (Liu et al., arXiv 2106.14156, 3.4; Bias
- * Compensation, arXiv 2404.01892), and off the outputs, so that they are scored as they will be. */
-static void correct_bias(const struct qvitp_settling *s, struct work *w)
+/*
+ * The mean error of every output is taken off the bias (Liu et al., arXiv 2106.14156, 3.4; Bias
+ * Compensation, arXiv 2404.01892), and off the outputs, so that they are scored as they will be. Rows count
+ * as qvitp_row_weights says: in the plain mean, a few tokens with outputs a hundred times larger than
+ * others', where ranges are clipped, would move the bias of all.
+ */
+static qvit_status correct_bias(const struct qvitp_settling *s, struct work *w, qvit_error *error)
 {
     size_t m = w->piece.m, n = s->product->n;
+    const float *out = w->out, *target = w->piece.target;
+    const struct qvitp_row_sides rows = {m, n, n, target, w->piece.gradient};
+    float *weight = qvitp_pool_alloc(&w->pool, m, sizeof *weight);
+    if (!weight) return qvitp_no_memory(error);
+    QVITP_TRY(qvitp_row_weights(&w->pool, &rows, s->recipe->row_floor, weight, error));
     for (size_t j = 0; j < n; j++) {
-        double error = 0;
+        double mean = 0;
         for (size_t i = 0; i < m; i++)
-            error += (double)w->out[i * n + j] - (double)w->piece.target[i * n + j];
-        error /= (double)m;
-        s->bias[j] = (float)((double)s->bias[j] - error);
-        for (size_t i = 0; i < m; i++) w->out[i * n + j] -= (float)error;
+            mean += ((double)out[i * n + j] - (double)target[i * n + j]) * (double)weight[i];
+        mean /= (double)m;
+        s->bias[j] = (float)((double)s->bias[j] - mean);
+        for (size_t i = 0; i < m; i++) w->out[i * n + j] -= (float)mean;
     }
+    return QVIT_OK;
 }
 
 /* Moves the outputs by what the bias was moved by. */
@@ -108,7 +118,7 @@ static qvit_status settle_rows(const struct qvitp_settling *s, struct work *w,
     qvitp_trial_pack(s->engine, p, s->codes, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
     if (s->recipe->correct && !s->recipe->gptq)
-        correct_bias(s, w);
+        QVITP_TRY(correct_bias(s, w, error));
     else
         shift_out(s, w, found);
     return score_linear(s, w, score, error);

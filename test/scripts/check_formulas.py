@@ -690,13 +690,15 @@ def expect(what, found, wanted, tolerance):
 
 
 def check_bias(layer, found, bias):
-    """Liu et al., 3.4: b' = b - mean over rows of (O' - O)."""
+    """Liu et al., 3.4: b' = b - mean over rows of (O' - O); here a row counts by the inverse of the energy
+    of O, which the documentation of row-floor says."""
     right = layer.right(found.second[SCALE], found.second["bits"])
     out = layer.output(layer.left(found.input), right)
-    rows = len(layer.keys) * layer.site.rows
+    rows = [(x, t) for key in layer.keys for x, t in zip(out[key], layer.target[key])]
+    energy = [sum(map(mul, t, t)) for _, t in rows]
+    weight = [1 / (e + 1e-6 * sum(energy) / len(energy) + 1e-30) for e in energy]
     for j in range(layer.site.n):
-        error = sum(x[j] - t[j] for key in layer.keys
-                    for x, t in zip(out[key], layer.target[key])) / rows
+        error = sum((x[j] - t[j]) * w for (x, t), w in zip(rows, weight)) / sum(weight)
         wanted = (bias[j] if bias else 0) - error
         reach = top_of([t[j] for key in layer.keys for t in layer.target[key]])
         if abs(found.bias[j] - wanted) > 2e-6 * reach:
