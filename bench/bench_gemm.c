@@ -9,14 +9,14 @@
 #include "material.h"
 #include "shapes_vit.h"
 
-static const char *const weight_kinds[] = {"s8", "s6", "s4", "f32"};
+static const char *const weight_kinds[] = {"s8", "s6", "s4", "u4", "f32"};
 static const char *const operands[] = {"plain", "twin"};
 static const char *const epilogues[] = {"s32", "requant", "gelu-twin", "f32"};
 static const char *const granularities[] = {"rows", "layer", "k128", "k64"};
 enum { ROWS, LAYER, K128, K64, GRANULARITIES };
 enum { S32, REQUANT, GELU_TWIN, FLOATS, EPILOGUES };
 enum { PLAIN, TWIN, OPERANDS };
-enum { S8, S6, S4, F32, WEIGHTS };
+enum { S8, S6, S4, U4, F32, WEIGHTS };
 
 /* A kind of product: an index into each of the lists above. */
 struct kind {

@@ -164,20 +164,27 @@ static qvit_quantizer *weight_quantizer(const qvit_engine *engine, const struct 
     set_blocks(l, &blocks);
     const size_t count = blocks.row_blocks * blocks.col_blocks;
     float *scales = material_memory(count * sizeof *scales);
-    for (size_t i = 0; i < count; i++)
+    int32_t *zeros = material_memory(count * sizeof *zeros);
+    for (size_t i = 0; i < count; i++) {
         scales[i] = (float)(1 / deviation) * (1 + 0.01f * (float)(i % 16));
-    const qvit_parameter scale = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, count, scales};
+        zeros[i] = (int32_t)(i % 16);
+    }
+    const qvit_parameter parameters[] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, count, scales},
+                                         {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, count, zeros}};
+    const int asymmetric = l->weights[0] == 'u';
     qvit_quantizer_options options = QVIT_QUANTIZER_OPTIONS_INIT;
     qvit_granularity *granularity;
     BENCH_TRY(qvit_granularity_create(engine, &blocks, &granularity, &bench_error));
     options.bits = bits;
     options.flags = bits == 8 ? QVIT_QUANTIZER_NARROW : 0;
     options.granularity = granularity;
-    options.parameters = &scale;
-    options.parameter_count = 1;
+    options.scheme = asymmetric ? QVIT_SCHEME_ASYMMETRIC : QVIT_SCHEME_SYMMETRIC;
+    options.parameters = parameters;
+    options.parameter_count = asymmetric ? 2 : 1;
     qvit_quantizer *made;
     BENCH_TRY(qvit_quantizer_create(engine, &options, &made, &bench_error));
     qvit_granularity_destroy(granularity);
+    free(zeros);
     free((void *)blocks.col_bounds);
     free(scales);
     return made;
@@ -192,7 +199,8 @@ static qvit_tensor random_weights(const struct material_layer *l)
     }
     static const qvit_dtype types[] = {
         [4] = QVIT_DTYPE_S4, [6] = QVIT_DTYPE_S6, [8] = QVIT_DTYPE_S8};
-    return material_tensor(types[weight_bits(l)], l->n, l->k);
+    return material_tensor(l->weights[0] == 'u' ? QVIT_DTYPE_U4 : types[weight_bits(l)], l->n,
+                           l->k);
 }
 
 qvit_tensor material_order(size_t n)

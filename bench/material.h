@@ -35,7 +35,7 @@ qvit_port material_port(const qvit_quantizer *quantizer);
 /* A layer of random weights; see qvit_linear_options. */
 struct material_layer {
     size_t n, k;
-    const char *weights;     /* "s8", "s6", "s4" or "f32" */
+    const char *weights;     /* "s8", "s6", "s4", "u4" or "f32" */
     const char *granularity; /* of the weights: "rows", "layer", or "k64": for every 64 of a row */
     qvit_port input, residual, output;
     qvit_activation activation;

@@ -443,7 +443,7 @@ QVIT_API size_t qvit_engine_workers(const qvit_engine *engine);
  * Every row (all but the last dimension fixed) starts at a byte and takes such groups whole: bits
  * behind its last code are unused, written as 0 and never looked at.
  *
- * Where they may stand: encode and decode take all three, a linear plan takes weights of S4 and S6,
+ * Where they may stand: encode and decode take all three, a linear plan takes weights of all three,
  * and results hold weights of up to 4 bits as S4, of 5 and 6 bits as S6. Activations are one code
  * to a byte at every width.
  */
@@ -617,10 +617,11 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *   TWIN_GELU     code < 0: code * scale; else code * scale2
  *
  * Which to choose. ASYMMETRIC for inputs of layers: no code is wasted on values that do not occur.
- * SYMMETRIC where a product needs it: weights, K, V; and Q, so that the three can be one tensor. A
- * twin spends half of its codes on small values, where a softmax has nearly all of its own, or on
- * the short negative side of GELU; the product that reads a twin runs at half of the peak speed,
- * since its two ranges are summed apart. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
+ * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
+ * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends
+ * half of its codes on small values, where a softmax has nearly all of its own, or on the short
+ * negative side of GELU; the product that reads a twin runs at half of the peak speed, since its two
+ * ranges are summed apart. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
  * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
  * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric
  * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins are for less than 8
@@ -1491,10 +1492,10 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
  * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins), plus
- * the zero point (S8: 128), times the sum of |weight codes|, must stay below 2^31. No layer of up
- * to 33155 inputs is ever refused. Activations have no known codes: for them 128 stands for each
- * right code, and k may be 43804 for S8 at the left, 65793 for U8 with zero point 0, 131071 for
- * 8-bit twins.
+ * the zero point (S8: 128), times the sum of |weight codes| (ASYMMETRIC: less their zero point), must
+ * stay below 2^31. No layer of up to 33155 inputs is ever refused. Activations have no known codes: for
+ * them 128 stands for each right code, and k may be 43804 for S8 at the left, 65793 for U8 with zero
+ * point 0, 131071 for 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
  * only codes that lie inside. Others give defined results at the left of a product, unless they are
@@ -1519,8 +1520,8 @@ QVIT_API void qvit_plan_destroy(qvit_plan *plan);
 /*
  * What a plan's operand or output is made of: an element type, and the quantizer that gives codes
  * their meaning, or NULL for floats. dtype QVIT_DTYPE_NONE: no such operand. The types must be
- * those of the quantizer (its code type; for weights also S4 for up to 4 bits, S6 for up to 6). The
- * plan copies the numbers; the quantizer is only read while the plan is made.
+ * those of the quantizer (its code type; for weights also U4 or S4 for up to 4 bits, S6 for up to 6).
+ * The plan copies the numbers; the quantizer is only read while the plan is made.
  *
  *     floats        {QVIT_DTYPE_F32, 0, NULL}
  *     codes         {qvit_quantizer_code_dtype(q), 0, q}
@@ -1543,6 +1544,7 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  * Linear: out = encode((activation(in * W^T + bias) + residual - output_shift) / output_scale).
  *
  *     codes   t = sum((a - zero_point) * w) * (input scale * weight scale) + bias
+ *             w: the weight's code, ASYMMETRIC ones less their zero point
  *     twins   t = (low sum * (scale * weight scale) + high sum * (scale2 * weight scale)) + bias
  *     floats  t = sum(a * w) + bias          (in rising order of inputs; may be fused)
  *     then    t = GELU(t), if asked for
@@ -1555,8 +1557,9 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  *
  *   input     codes of any scheme, in one block or column blocks; or F32 with weights F32 (a float
  *             layer, in float32, outside the promise of equal bits)
- *   weight    S8, S6 or S4 codes, SYMMETRIC, in any blocks (8 bits: NARROW); or F32
- *   weights   the codes, or floats: [outputs, inputs], any strides (S4 and S6: rows dense)
+ *   weight    S8, S6 or S4 codes, SYMMETRIC (8 bits: NARROW), or U8 or U4 codes, ASYMMETRIC, of 2 to 7
+ *             bits; in any blocks; or F32
+ *   weights   the codes, or floats: [outputs, inputs], any strides (U4, S4 and S6: rows dense)
  *   bias      F32 [outputs] or NULL
  *   residual  F32, or codes of a uniform layer quantizer; same sizes as the output; NONE: none
  *   output    codes (uniform or TWIN_GELU; granularity over columns), F32, or S32: the bare integer

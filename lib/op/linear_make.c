@@ -34,6 +34,18 @@ struct source {
 
 /* ---- checks ---- */
 
+/* Of asymmetric codes panels hold the distance from zero, which must fit them as 8-bit weights do. */
+static qvit_status check_weight(const qvit_port *port, qvit_error *error)
+{
+    enum { MOST_ASYMMETRIC_BITS = 7 };
+    const qvit_quantizer *q = port->quantizer;
+    if (q->scheme == QVIT_SCHEME_SYMMETRIC) return qvitp_right_check(port, "weight", error);
+    if (q->scheme == QVIT_SCHEME_ASYMMETRIC && q->bits <= MOST_ASYMMETRIC_BITS) return QVIT_OK;
+    return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                      "weight: only symmetric codes, and asymmetric ones of up to %d bits",
+                      MOST_ASYMMETRIC_BITS);
+}
+
 static qvit_status check_ports(const qvit_linear_options *o, qvit_error *error)
 {
     QVITP_TRY(qvitp_port_check(&o->input, "input", error));
@@ -49,7 +61,7 @@ static qvit_status check_ports(const qvit_linear_options *o, qvit_error *error)
                           qvitp_dtype_name(o->input.dtype), qvitp_dtype_name(o->weight.dtype));
     if (input && input->granularity->row_blocks != 1)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "input: blocks of rows");
-    if (weight) QVITP_TRY(qvitp_right_check(&o->weight, "weight", error));
+    if (weight) QVITP_TRY(check_weight(&o->weight, error));
     if (residual && (!qvitp_quantizer_is_layer(residual) || qvitp_quantizer_is_twin(residual) ||
                      qvitp_dtype_packed(o->residual.dtype)))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "residual: only uniform layer codes");
@@ -144,15 +156,50 @@ static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct
     return qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
 }
 
-/* Packs a K-block of a row, from place `first` of the packed k on, as 4-bit codes. */
-static void pack_block(struct qvitp_linear *p, size_t row, size_t block, size_t first,
-                       const int8_t *codes)
+/* The coder of an output's weights in a K-block. */
+static struct qvitp_coder weight_coder(const struct qvitp_linear *p, const struct source *s,
+                                       size_t row, size_t block)
 {
-    const int32_t zero = 1 << (PACKED_BITS - 1);
+    const qvit_granularity *g = s->sides.weight->granularity;
+    size_t output = qvitp_order_at(s->output_order, row);
+    size_t input = qvitp_order_at(s->sides.order, p->k_blocks.starts[block]);
+    return qvitp_quantizer_coder(s->sides.weight, qvitp_row_block(g, output) * g->col_blocks +
+                                                      qvitp_col_block(g, input));
+}
+
+/* Reads a row's codes of one K-block, as what they lie above zero, and checks them. */
+static qvit_status read_block(const struct qvitp_linear *p, const struct source *s, size_t row,
+                              size_t block, int8_t *values, qvit_error *error)
+{
+    const qvit_quantizer *q = s->sides.weight;
+    const qvit_tensor *weights = s->options->weights;
+    size_t channel = qvitp_order_at(s->output_order, row), first = p->k_blocks.starts[block];
+    ptrdiff_t at = qvitp_tensor_row(weights, channel);
+    int32_t zero = (int32_t)weight_coder(p, s, row, block).zero;
+    for (size_t i = first; i < p->k_blocks.starts[block + 1]; i++) {
+        size_t from = qvitp_order_at(s->sides.order, i);
+        int32_t code = qvitp_get_int(weights, at, from);
+        if ((float)code < q->lo || (float)code > q->hi)
+            return qvitp_fail(error, QVIT_ERR_VALUE,
+                              "weights: code %d at [%zu, %zu] is outside "
+                              "%d..%d",
+                              (int)code, channel, from, (int)q->lo, (int)q->hi);
+        values[i - first] = (int8_t)(code - zero);
+    }
+    return QVIT_OK;
+}
+
+/* Packs a K-block of a row, from place `first` of the packed k on, as 4-bit codes. */
+static void pack_block(struct qvitp_linear *p, const struct source *s, size_t row, size_t block,
+                       size_t first, const int8_t *values)
+{
     const struct qvitp_k_blocks *blocks = &p->k_blocks;
+    int32_t zero = 1 << (PACKED_BITS - 1);
+    if (s->sides.weight->scheme == QVIT_SCHEME_ASYMMETRIC)
+        zero = (int32_t)weight_coder(p, s, row, block).zero;
     p->zero[block * p->columns + row] = (uint8_t)zero;
     qvitp_pack_codes_4(p->left.kernel, blocks->packed, row, first, blocks->ends[block] - first,
-                       codes + first, zero, p->panels);
+                       values, zero, p->panels);
 }
 
 /*
@@ -160,39 +207,29 @@ static void pack_block(struct qvitp_linear *p, size_t row, size_t block, size_t 
  * of it, stays below (code_max + |zero|) * sum |w|, which must fit an int32.
  */
 static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, size_t row,
-                              int8_t *codes, qvit_error *error)
+                              int8_t *values, qvit_error *error)
 {
-    const qvit_quantizer *q = s->sides.weight;
-    const qvit_tensor *weights = s->options->weights;
     const struct qvitp_k_blocks *blocks = &p->k_blocks;
-    size_t channel = qvitp_order_at(s->output_order, row);
-    ptrdiff_t at = qvitp_tensor_row(weights, channel);
     int64_t most = 0;
     for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++]) {
         struct qvitp_coder in = input_coder(p, s, h);
         int32_t zero = zero_point(p, &in);
         int64_t sum = 0, magnitude = 0;
-        for (size_t i = blocks->starts[h]; i < blocks->starts[h + 1]; i++) {
-            size_t from = qvitp_order_at(s->sides.order, i);
-            int32_t code = qvitp_get_int(weights, at, from);
-            if ((float)code < q->lo || (float)code > q->hi)
-                return qvitp_fail(error, QVIT_ERR_VALUE,
-                                  "weights: code %d at [%zu, %zu] is outside "
-                                  "%d..%d",
-                                  (int)code, channel, from, (int)q->lo, (int)q->hi);
-            codes[to + i - blocks->starts[h]] = (int8_t)code;
-            sum += code;
-            magnitude += code < 0 ? -code : code;
+        QVITP_TRY(read_block(p, s, row, h, values + to, error));
+        for (size_t i = to; i < blocks->ends[h]; i++) {
+            sum += values[i];
+            magnitude += values[i] < 0 ? -values[i] : values[i];
         }
         p->init[h * p->columns + row] = (int32_t)(-zero * sum);
-        if (p->packed) pack_block(p, row, h, to, codes);
         if ((p->left.code_max + zero) * magnitude > most)
             most = (p->left.code_max + zero) * magnitude;
+        if (p->packed) pack_block(p, s, row, h, to, values + to);
     }
     if (most > INT32_MAX)
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "weights: the sums of row %zu could overflow 32 bits", channel);
-    if (!p->packed) qvitp_pack_row(p->left.kernel, blocks->packed, codes, row, p->panels);
+                          "weights: the sums of row %zu could overflow 32 bits",
+                          qvitp_order_at(s->output_order, row));
+    if (!p->packed) qvitp_pack_row(p->left.kernel, blocks->packed, values, row, p->panels);
     return QVIT_OK;
 }
 
@@ -233,14 +270,10 @@ static qvit_status pack_weights(struct qvitp_linear *p, const struct source *s, 
  * The low range of twin GELU codes is negative and staged as magnitudes, so its scale carries the sign. */
 static void set_scales(struct qvitp_linear *p, const struct source *s, size_t block)
 {
-    const qvit_quantizer *weight = s->sides.weight;
-    const qvit_granularity *g = weight->granularity;
     struct qvitp_coder in = input_coder(p, s, block);
     float sign = in.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-    size_t column = qvitp_col_block(g, qvitp_order_at(s->sides.order, p->k_blocks.starts[block]));
     for (size_t j = 0; j < p->n; j++) {
-        size_t row = qvitp_row_block(g, qvitp_order_at(s->output_order, j));
-        float scale = qvitp_quantizer_coder(weight, row * g->col_blocks + column).scale;
+        float scale = weight_coder(p, s, j, block).scale;
         p->scale[block * p->columns + j] = sign * in.scale * scale;
         if (p->left.twin) p->scale2[block * p->columns + j] = in.scale2 * scale;
     }

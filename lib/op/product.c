@@ -57,7 +57,7 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     if (qvitp_dtype_packed(port->dtype))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
     struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
-    qvitp_left_codes(left, engine, &coder, (int32_t)-right->lo); /* symmetric */
+    qvitp_left_codes(left, engine, &coder, qvitp_quantizer_reach(right));
     return QVIT_OK;
 }
 

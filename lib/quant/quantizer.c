@@ -158,6 +158,19 @@ void qvit_quantizer_destroy(qvit_quantizer *q)
     qvitp_engine_free(q->engine, q);
 }
 
+int32_t qvitp_quantizer_reach(const qvit_quantizer *q)
+{
+    int32_t lo = (int32_t)q->lo, hi = (int32_t)q->hi;
+    if (!q->zero_point) return -lo > hi ? -lo : hi;
+    int32_t reach = 0;
+    for (size_t i = 0; i < q->blocks; i++) {
+        int32_t below = q->zero_point[i] - lo, above = hi - q->zero_point[i];
+        if (below > reach) reach = below;
+        if (above > reach) reach = above;
+    }
+    return reach;
+}
+
 qvit_quantizer *qvitp_quantizer_clone(const qvit_quantizer *q)
 {
     qvit_quantizer *copy = qvitp_engine_alloc(q->engine, 1, sizeof *copy);

@@ -21,6 +21,9 @@ struct qvit_quantizer {
 /* The coder of one block. */
 struct qvitp_coder qvitp_quantizer_coder(const qvit_quantizer *q, size_t block);
 
+/* How far the codes of a uniform quantizer lie, at most, from those that stand for 0. */
+int32_t qvitp_quantizer_reach(const qvit_quantizer *q);
+
 qvit_quantizer *qvitp_quantizer_clone(const qvit_quantizer *q);
 
 /* Makes a layer quantizer from plain numbers; the checks are those of qvit_quantizer_create. */

@@ -107,6 +107,7 @@ struct linear_case {
     size_t m, n, k;
     struct coder in, weight, out;
     uint8_t *x, *w;
+    int8_t *distance;       /* of the weights' codes from zero */
     float *bias, *residual; /* residual may be NULL */
     int gelu, codes_out;
 };
@@ -127,11 +128,17 @@ static struct linear_case random_linear(const qvit_engine *engine)
                                        QVIT_SCHEME_TWIN_GELU};
     int32_t bits = 2 + (int32_t)check_below(7);
     c.in = make_coder(engine, random_input_scheme(), 2 + (int32_t)check_below(7), 0);
-    c.weight =
-        make_coder(engine, QVIT_SCHEME_SYMMETRIC, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0);
+    qvit_scheme weight =
+        bits == 8 || check_below(2) ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC;
+    c.weight = make_coder(engine, weight, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0);
     c.out = make_coder(engine, outs[check_below(3)], 2 + (int32_t)check_below(7), 0);
     c.x = random_codes(&c.in, c.m * c.k);
     c.w = random_codes(&c.weight, c.n * c.k);
+    c.distance = malloc(c.n * c.k);
+    for (size_t i = 0; i < c.n * c.k; i++) {
+        int32_t code = weight == QVIT_SCHEME_SYMMETRIC ? (int8_t)c.w[i] : c.w[i];
+        c.distance[i] = (int8_t)(code - c.weight.zero);
+    }
     c.bias = random_floats(c.n, 1);
     if (check_random() & 1) c.residual = random_floats(c.m * c.n, 1);
     return c;
@@ -142,7 +149,7 @@ static void free_linear(struct linear_case *c)
     qvit_quantizer_destroy(c->in.quantizer);
     qvit_quantizer_destroy(c->weight.quantizer);
     qvit_quantizer_destroy(c->out.quantizer);
-    free(c->x), free(c->w), free(c->bias), free(c->residual);
+    free(c->x), free(c->w), free(c->distance), free(c->bias), free(c->residual);
 }
 
 static void run_linear(const qvit_engine *engine, const struct linear_case *c, void *y)
@@ -154,7 +161,7 @@ static void run_linear(const qvit_engine *engine, const struct linear_case *c, v
     o.weight = port_of(&c->weight);
     o.output = c->codes_out ? port_of(&c->out) : (qvit_port){QVIT_DTYPE_F32, 0, NULL};
     if (c->residual) o.residual.dtype = QVIT_DTYPE_F32;
-    qvit_tensor x = view(c->x, o.input.dtype, 2, xd), w = view(c->w, QVIT_DTYPE_S8, 2, wd);
+    qvit_tensor x = view(c->x, o.input.dtype, 2, xd), w = view(c->w, o.weight.dtype, 2, wd);
     qvit_tensor bias = view(c->bias, QVIT_DTYPE_F32, 1, &c->n);
     qvit_tensor residual = view(c->residual, QVIT_DTYPE_F32, 2, yd);
     qvit_tensor out = view(y, o.output.dtype, 2, yd);
@@ -179,7 +186,7 @@ static void reference_sums(const struct linear_case *c, size_t i, size_t j, int3
                            int32_t *hi)
 {
     const uint8_t *x = c->x + i * c->k;
-    const int8_t *w = (const int8_t *)c->w + j * c->k;
+    const int8_t *w = c->distance + j * c->k;
     int32_t half = 1 << (c->in.bits - 1);
     *hi = 0;
     if (c->in.scheme == QVIT_SCHEME_SYMMETRIC) {
@@ -239,8 +246,9 @@ static void linear_plans(const struct qvitp_kernels *table)
     for (int i = 0; i < LINEAR_CASES; i++) {
         struct linear_case c = random_linear(engine);
         check_case(
-            "linear %zu x %zu x %zu, input scheme %d, %d bits, gelu %d, codes %d, residual %d", c.m,
-            c.n, c.k, (int)c.in.scheme, (int)c.in.bits, c.gelu, c.codes_out, c.residual != NULL);
+            "linear %zu x %zu x %zu, schemes %d %d, %d and %d bits, gelu %d, codes %d, residual %d",
+            c.m, c.n, c.k, (int)c.in.scheme, (int)c.weight.scheme, (int)c.in.bits,
+            (int)c.weight.bits, c.gelu, c.codes_out, c.residual != NULL);
         void *y = malloc(c.m * c.n * sizeof(float));
         run_linear(engine, &c, y);
         compare_linear(&c, y);

@@ -20,6 +20,7 @@ struct kind {
     enum output output;
     enum residual residual;
     bool gelu, bias, in_place, scaled, shifted;
+    bool asymmetric; /* weights */
     bool blocks, input_ordered,
         output_ordered; /* sub-layer scales; channels that do not stand in turn */
 };
@@ -148,15 +149,19 @@ static void make_weights(struct layer *l)
     port->dtype = QVIT_DTYPE_F32;
     if (l->kind.input) {
         int32_t bits = random_bits();
-        uint32_t flags = bits == 8 || test_below(2) ? QVIT_QUANTIZER_NARROW : 0;
+        qvit_scheme scheme = l->kind.asymmetric ? QVIT_SCHEME_ASYMMETRIC : QVIT_SCHEME_SYMMETRIC;
+        if (l->kind.asymmetric && bits == 8) bits = 4;
+        int narrow = !l->kind.asymmetric && (bits == 8 || test_below(2));
         qvit_granularity *g =
             test_below(3) || l->kind.blocks
                 ? granularity_random(l->engine, l->n, l->kind.blocks ? l->k : QVIT_ANY)
                 : NULL;
-        port->quantizer =
-            quantizer_random(l->engine, QVIT_SCHEME_SYMMETRIC, bits, flags, g, 0.3f, 0);
+        port->quantizer = quantizer_random(l->engine, scheme, bits,
+                                           narrow ? QVIT_QUANTIZER_NARROW : 0, g, 0.3f, -1);
         const qvit_dtype types[] = {QVIT_DTYPE_S8, QVIT_DTYPE_S6, QVIT_DTYPE_S4}; /* that hold it */
         port->dtype = types[test_below(bits <= 4 ? 3 : bits <= 6 ? 2 : 1)];
+        if (l->kind.asymmetric)
+            port->dtype = bits <= 4 && test_below(2) ? QVIT_DTYPE_U4 : QVIT_DTYPE_U8;
     }
     l->weights = view_strided(port->dtype, 2, (size_t[]){l->n, l->k}, 9);
     fill_port(port, &l->weights.t, 0.1f);
@@ -350,10 +355,11 @@ static void check_code(const struct layer *l, size_t i, double value, double bou
 static void check_sum(const struct layer *l, size_t i, double got)
 {
     struct coder in = coder_at(l->make.input.quantizer, 0, 0);
+    struct coder w = coder_at(l->make.weight.quantizer, i % l->n, 0);
     int64_t sum = 0;
     for (size_t p = 0; p < l->k; p++) {
         int64_t a = (int64_t)tensor_get(&l->input.t, i / l->n * l->k + p) - in.zero;
-        sum += a * (int64_t)tensor_get(&l->weights.t, i % l->n * l->k + p);
+        sum += a * ((int64_t)tensor_get(&l->weights.t, i % l->n * l->k + p) - w.zero);
     }
     CHECK_EQ(got, sum);
 }
@@ -467,6 +473,19 @@ static void twin_gelu_inputs_match_double_precision(void)
     layers_match_double_precision(QVIT_SCHEME_TWIN_GELU, 200, 8);
 }
 
+static void asymmetric_weights_match_double_precision(void)
+{
+    static const qvit_scheme inputs[] = {QVIT_SCHEME_ASYMMETRIC, QVIT_SCHEME_SYMMETRIC,
+                                         QVIT_SCHEME_TWIN_SOFTMAX, QVIT_SCHEME_TWIN_GELU};
+    for (int t = 0; t < 160; t++) {
+        struct layer l = {.kind = {.input = inputs[t % 4],
+                                   .output = (enum output)test_below(OUTPUTS),
+                                   .residual = (enum residual)test_below(RESIDUALS),
+                                   .asymmetric = true}};
+        if (possible(&l.kind)) check_layer(&l, 100, 100);
+    }
+}
+
 /* Any partition of weights and inputs, any order of channels. */
 static void sublayers_match_double_precision(void)
 {
@@ -476,6 +495,7 @@ static void sublayers_match_double_precision(void)
         struct layer l = {.kind = {.input = schemes[t % 4],
                                    .output = (enum output)test_below(OUTPUTS),
                                    .residual = (enum residual)test_below(RESIDUALS),
+                                   .asymmetric = test_below(2),
                                    .blocks = true,
                                    .input_ordered = test_below(2),
                                    .output_ordered = test_below(2)}};
@@ -541,9 +561,10 @@ static void every_edge_of_twin_codes(void)
 
 static void every_edge_of_floats(void) { every_edge_of_every_tile(0); }
 
-/* Sums as long as int32 allows, of the extreme codes: nothing saturates on the way. */
+/* Sums as long as int32 allows, of the extreme codes: nothing saturates on the way. Weights are symmetric,
+ * or, where their zero is not negative, asymmetric. */
 static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, int high,
-                                   int32_t bits, size_t k)
+                                   int32_t bits, int32_t weight_zero, size_t k)
 {
     for (size_t i = 0; i < ISA_VARIANTS; i++) {
         const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
@@ -556,12 +577,13 @@ static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, in
         l.make = (qvit_linear_options)QVIT_LINEAR_OPTIONS_INIT;
         l.make.input.quantizer = quantizer_layer(engine, scheme, 8, 0, 0.1f, 0, zero);
         l.make.input.dtype = qvit_quantizer_code_dtype(l.make.input.quantizer);
+        qvit_scheme weight = weight_zero < 0 ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC;
         l.make.weight.quantizer = quantizer_layer(
-            engine, QVIT_SCHEME_SYMMETRIC, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0, 0.1f, 0, 0);
-        l.make.weight.dtype = QVIT_DTYPE_S8;
+            engine, weight, bits, bits == 8 ? QVIT_QUANTIZER_NARROW : 0, 0.1f, 0, weight_zero);
+        l.make.weight.dtype = qvit_quantizer_code_dtype(l.make.weight.quantizer);
         l.make.output.dtype = QVIT_DTYPE_S32;
         struct coder w = coder_at(l.make.weight.quantizer, 0, 0);
-        l.weights = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){l.n, k});
+        l.weights = view_dense(l.make.weight.dtype, 2, (size_t[]){l.n, k});
         l.input = view_dense(l.make.input.dtype, 2, (size_t[]){2, k});
         l.make.weights = &l.weights.t;
         for (size_t p = 0; p < k; p++) {
@@ -579,14 +601,14 @@ static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, in
 
 static void longest_sums_of_unsigned_codes_are_exact(void)
 {
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 0, 0, 255, 8, 2147483647 / (255 * 127));
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 255, 0, 255, 8, 2147483647 / (510 * 127));
-    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 101, 0, 255, 8, 2147483647 / (356 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 0, 0, 255, 8, -1, 2147483647 / (255 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 255, 0, 255, 8, -1, 2147483647 / (510 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 101, 0, 255, 8, -1, 2147483647 / (356 * 127));
 }
 
 static void longest_sums_of_signed_codes_are_exact(void)
 {
-    longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, 8, 2147483647 / (383 * 127));
+    longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, 8, -1, 2147483647 / (383 * 127));
 }
 
 /* Where kernels sum narrow weights in 16 bits. */
@@ -595,9 +617,57 @@ static void extreme_sums_of_every_width_are_exact(void)
     for (int32_t bits = 2; bits <= 8; bits++)
         for (int i = 0; i < 4; i++) {
             size_t k = 1 + test_below(i < 2 ? 100 : 3000);
-            longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, i * 80, 0, 255, bits, k);
-            longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, bits, k);
+            longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, i * 80, 0, 255, bits, -1, k);
+            longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, bits, -1, k);
         }
+}
+
+/* The furthest that weights of a width can lie from zero, above and below. */
+static void extreme_sums_of_asymmetric_weights_are_exact(void)
+{
+    for (int32_t bits = 2; bits <= 7; bits++)
+        for (int i = 0; i < 4; i++) {
+            const int32_t most = (1 << bits) - 1, zeros[] = {0, most, most / 2, most / 3};
+            size_t k = 1 + test_below(3000);
+            longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, i * 80, 0, 255, bits, zeros[i], k);
+        }
+    longest_sums_are_exact(QVIT_SCHEME_ASYMMETRIC, 255, 0, 255, 7, 0, 2147483647 / (510 * 127));
+}
+
+/* Rows of 4-bit codes 15 and 0, as far from zero as they can be but in the first: -7, 15, -15. */
+static void the_furthest_of_all_zeros_counts(void)
+{
+    enum { ROWS = 3, K = 200 };
+    static const float scale[ROWS] = {1, 1, 1};
+    static const int32_t zero[ROWS] = {7, 0, 15};
+    for (size_t i = 0; i < ISA_VARIANTS; i++) {
+        const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
+        qvit_granularity_options by_row = QVIT_GRANULARITY_OPTIONS_INIT;
+        by_row.rows = by_row.row_blocks = ROWS;
+        qvit_granularity *rows;
+        MUST(qvit_granularity_create(engine, &by_row, &rows, &why));
+        keep(KEPT_GRANULARITY, rows, 0);
+        struct layer l = {.kind = {.input = QVIT_SCHEME_ASYMMETRIC, .output = OUT_S32},
+                          .rank = 2,
+                          .dims = {1, 0},
+                          .rows = 1,
+                          .n = ROWS,
+                          .k = K};
+        l.make = (qvit_linear_options)QVIT_LINEAR_OPTIONS_INIT;
+        l.make.input.quantizer = quantizer_layer(engine, QVIT_SCHEME_ASYMMETRIC, 8, 0, 1, 0, 0);
+        l.make.weight.quantizer =
+            quantizer_with(engine, QVIT_SCHEME_ASYMMETRIC, 4, 0, rows, scale, NULL, zero);
+        l.make.input.dtype = l.make.weight.dtype = QVIT_DTYPE_U8;
+        l.make.output.dtype = QVIT_DTYPE_S32;
+        l.weights = view_dense(QVIT_DTYPE_U8, 2, (size_t[]){ROWS, K});
+        l.input = view_dense(QVIT_DTYPE_U8, 2, (size_t[]){1, K});
+        l.make.weights = &l.weights.t;
+        fill_value(&l.input.t, 255);
+        for (size_t p = 0; p < ROWS * K; p++) tensor_set(&l.weights.t, p, p / K == 1 ? 15 : 0);
+        struct view out = output_of(&l, engine);
+        check_output(&l, &out.t);
+        release();
+    }
 }
 
 /* On AVX2 weights of up to 7 bits, and with AVX-512 none. */
@@ -880,6 +950,7 @@ int main(int argc, char **argv)
     RUN(twin_softmax_inputs_match_double_precision);
     RUN(twin_gelu_inputs_match_double_precision);
     RUN(float_inputs_match_double_precision);
+    RUN(asymmetric_weights_match_double_precision);
     RUN(sublayers_match_double_precision);
     RUN(ordered_floats_match_double_precision);
     RUN(every_edge_of_plain_codes);
@@ -888,6 +959,8 @@ int main(int argc, char **argv)
     RUN(longest_sums_of_unsigned_codes_are_exact);
     RUN(longest_sums_of_signed_codes_are_exact);
     RUN(extreme_sums_of_every_width_are_exact);
+    RUN(extreme_sums_of_asymmetric_weights_are_exact);
+    RUN(the_furthest_of_all_zeros_counts);
     RUN(narrow_weights_have_a_kernel_of_their_own);
     RUN(a_slice_with_a_size_of_one_is_no_dense_matrix);
     RUN(a_stride_of_zero_repeats);

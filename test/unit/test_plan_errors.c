@@ -186,6 +186,13 @@ static void linear_packed(qvit_dtype dtype, const qvit_quantizer *quantizer, ptr
     linear.make.o.weight = port(dtype, quantizer);
 }
 
+static void linear_asymmetric(void)
+{
+    linear.weights = view_dense(QVIT_DTYPE_U8, 2, (size_t[]){N, K});
+    fill_codes(&linear.weights.t, 0, 15);
+    linear.make.o.weight = port(QVIT_DTYPE_U8, kit.u4);
+}
+
 static void linear_expect(const char *change, qvit_status status)
 {
     EXPECT_CREATE(change, status, qvit_linear_create(linear.engine, &linear.make.o, &plan, error));
@@ -256,7 +263,10 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_ARGUMENT, linear_packed(QVIT_DTYPE_S4, kit.s6, 8));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight.quantizer = NULL);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.s8);
-    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_U8, kit.u8));
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_U8, kit.u8)); /* 8 bits */
+    BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight = port(QVIT_DTYPE_S8, kit.u4));
+    BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight = port(QVIT_DTYPE_S4, kit.u4));
+    BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight = port(QVIT_DTYPE_S6, kit.u4));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.twin_gelu);
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.residual = port(QVIT_DTYPE_U8, NULL));
@@ -335,6 +345,8 @@ static void linear_plans_refuse_values(void)
         (fill_value(&linear.weights.t, 8), linear.make.o.weight.quantizer = kit.s4));
     BAD(QVIT_ERR_VALUE,
         (linear_packed(QVIT_DTYPE_S6, kit.s4, 8), tensor_set(&linear.weights.t, 3, 8)));
+    BAD(QVIT_OK, linear_asymmetric());
+    BAD(QVIT_ERR_VALUE, (linear_asymmetric(), tensor_set(&linear.weights.t, 3, 16)));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.bias.t, 1, (double)NAN));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.bias.t, N - 1, (double)INFINITY));
     BAD(QVIT_ERR_VALUE, tensor_set(&linear.scale.t, 2, 0));
