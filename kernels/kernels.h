@@ -218,8 +218,10 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
 /*
  * ---- Staging: rows of codes into the form that a product reads -------------------------------------
  *
- * Copies n codes of one row into the A form of integer products, zero-padded to `padded` elements. u8 codes are copied, s8 codes get + 128; twin codes are split into magnitudes:
- * low range to dst, high range to dst2.
+ * Copies n codes of one row into the A form of integer products, zero-padded to `padded` elements. u8
+ * codes are copied, s8 codes get + 128; twin codes are split into magnitudes: low range to dst, high
+ * range to dst2.
+ *
  *     twin softmax  code < half: low = code, high = 0; else low = 0, high = code - half
  *     twin GELU     code < 0: low = -code, high = 0;   else low = 0, high = code
  */
