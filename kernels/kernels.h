@@ -54,17 +54,23 @@ struct qvitp_epilogue {
     size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
     const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise strictly, the  */
                           /* last to the tile's k                                                    */
-    size_t k_stride;      /* elements between the vectors of a block and those of the next: each is  */
-                          /* padded and aligned as above                                             */
 };
 
 /*
  * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
- * its own, which start at init[h * k_stride + j] (twins: 0), and u_h = (float)acc_h * scale[h * k_stride
- * + j], of twins (float)lo_h * scale[..] + (float)hi_h * scale2[..]. The u are added in rising h, from
- * u_0 on. Only kernels of the slots whose names end in _k take them. These take one block too, and then
- * read neither k_ends nor k_stride; whoever runs them through these slots does not ask for S32.
+ * its own, which start at init[p] (twins: 0), and u_h = (float)acc_h * scale[p], of twins (float)lo_h *
+ * scale[p] + (float)hi_h * scale2[p], p = qvitp_k_place(nr, k_blocks, h, j). The u are added in rising h,
+ * from u_0 on. Only kernels of the slots whose names end in _k take them. These take one block too, and
+ * then do not read k_ends; whoever runs them through these slots does not ask for S32.
+ *
+ * So init, scale and scale2 lie panel by panel, beside those of the panel's next block, and a kernel reads
+ * them from one end to the other: a vector for each block would lie a multiple of 4096 bytes from the next
+ * one where n is a multiple of 1024, in the same few lines of the cache. They are [k_blocks] times as long.
  */
+static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, size_t column)
+{
+    return (column / nr * k_blocks + block) * nr + column % nr;
+}
 
 /*
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------

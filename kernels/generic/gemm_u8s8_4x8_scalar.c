@@ -51,8 +51,8 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
         size_t row = i < tile->m ? i : tile->m - 1;
         a[i] = (const uint8_t *)tile->a + (ptrdiff_t)row * tile->lda;
     }
-    for (size_t block = 0, k = 0; block < qvitp_scalar_blocks(e); block++) {
-        size_t column = tile->column + block * e->k_stride;
+    size_t blocks = qvitp_scalar_blocks(e), column = tile->column * blocks;
+    for (size_t block = 0, k = 0; block < blocks; block++, column += NR) {
         size_t end = qvitp_scalar_block_end(block, tile, e);
         multiply(a, tile->b, k, end, acc);
         k = end;

@@ -35,6 +35,11 @@ struct qvitp_512_pending {
 typedef void qvitp_512_strip_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
                                 const struct qvitp_512_strip *strip, struct qvitp_512_pending rest);
 
+QVITP_INLINE512 size_t qvitp_512_blocks(const struct qvitp_epilogue *e)
+{
+    return e->k_blocks > 1 ? e->k_blocks : 1;
+}
+
 /* Where the first K-block ends. */
 QVITP_INLINE512 size_t qvitp_512_first_end(const struct qvitp_tile *tile,
                                            const struct qvitp_epilogue *e)

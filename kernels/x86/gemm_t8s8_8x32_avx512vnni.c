@@ -74,7 +74,7 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
     uintptr_t start = (uintptr_t)tile->a + strip->i * (uintptr_t)lda, a = start;
     uintptr_t end = start + qvitp_512_first_end(tile, e);
     const int8_t *b = strip->b;
-    size_t column = tile->column + strip->j;
+    size_t blocks = qvitp_512_blocks(e), column = (tile->column + strip->j) * blocks;
     __m512i c[STRIP][4];
     __m512 t[STRIP][2];
 
@@ -85,8 +85,8 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
     }
     while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e); /* a short block's rest */
     add_scaled(m, 1, e->scale + column, e->scale2 + column, c, t);
-    for (size_t h = 1; h < e->k_blocks; h++) {
-        column += e->k_stride;
+    for (size_t h = 1; h < blocks; h++) {
+        column += NR;
         end = start + e->k_ends[h];
         begin(m, c);
         for (; a < end; a += KSTEP, b += NR * KSTEP) step(m, a, to_high, lda, b, c);

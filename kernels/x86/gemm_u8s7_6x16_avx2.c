@@ -33,8 +33,8 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
 {
     const struct qvitp_bytes_rows rows = {0, m, tile->lda, tile->lda};
     size_t blocks = qvitp_256_blocks(e), steps = qvitp_256_steps(255, tile->b_max);
-    size_t column = tile->column, first = 0;
-    for (size_t block = 0; block < blocks; block++, column += e->k_stride) {
+    size_t column = tile->column * blocks, first = 0;
+    for (size_t block = 0; block < blocks; block++, column += NR) {
         __m256i c[MR][2];
         size_t end = qvitp_256_block_end(block, tile, e);
         const __m256i *init = (const __m256i *)(e->init + column);

@@ -67,7 +67,7 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
     const uint8_t *start = (const uint8_t *)tile->a + (ptrdiff_t)strip->i * lda, *a = start;
     const uint8_t *end = start + qvitp_512_first_end(tile, e);
     const int8_t *b = strip->b;
-    size_t column = tile->column + strip->j;
+    size_t blocks = qvitp_512_blocks(e), column = (tile->column + strip->j) * blocks;
     __m512i c[STRIP][2];
     __m512 t[STRIP][2];
 
@@ -78,8 +78,8 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
     }
     while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e); /* a short block's rest */
     add_scaled(m, 1, e->scale + column, c, t);
-    for (size_t h = 1; h < e->k_blocks; h++) {
-        column += e->k_stride;
+    for (size_t h = 1; h < blocks; h++) {
+        column += NR;
         end = start + e->k_ends[h];
         begin(m, e->init + column, c);
         for (; a < end; a += KSTEP, b += NR * KSTEP) step(m, a, lda, b, c);

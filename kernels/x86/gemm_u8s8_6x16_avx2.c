@@ -81,8 +81,8 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
 QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
                                 const struct qvitp_epilogue *e, float t[][NR])
 {
-    size_t column = tile->column, first = 0;
-    for (size_t block = 0; block < e->k_blocks; block++, column += e->k_stride) {
+    size_t column = tile->column * e->k_blocks, first = 0;
+    for (size_t block = 0; block < e->k_blocks; block++, column += NR) {
         __m256i c[MR][2];
         size_t end = e->k_ends[block];
         multiply(tile, m, e, column, first, end, c);

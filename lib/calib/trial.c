@@ -212,18 +212,19 @@ static struct qvitp_left left_of(const struct qvitp_trial *t, const struct qvitp
 void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
 {
     const struct qvitp_product *p = t->product;
-    for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
+    const size_t blocks = qvitp_product_k_blocks(p);
+    for (size_t h = 0; h < blocks; h++) {
         const struct qvitp_coder *coder = &t->coder[p->coder_of ? p->coder_of[h] : 0];
         const struct qvitp_left left = left_of(t, coder);
         const float sign = coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-        size_t columns = qvitp_vector_columns(left.kernel, p->n), at = h * columns;
+        size_t columns = qvitp_vector_columns(left.kernel, p->n);
         for (size_t j = 0; j < columns; j++) {
-            size_t i = j < p->n ? j : p->n - 1;
+            size_t at = qvitp_k_place(left.kernel->nr, blocks, h, j), i = j < p->n ? j : p->n - 1;
             float scale = t->scale[h * p->scales + qvitp_product_block(p, i)];
-            s->scale[at + j] = sign * coder->scale * scale;
-            s->scale2[at + j] = coder->scale2 * scale;
+            s->scale[at] = sign * coder->scale * scale;
+            s->scale2[at] = coder->scale2 * scale;
             s->bias[j] = 0;
-            s->init[at + j] = -left.zero * t->sums[at + i];
+            s->init[at] = -left.zero * t->sums[h * columns + i];
         }
     }
 }
@@ -242,7 +243,6 @@ void qvitp_trial_rows(const struct qvitp_trial *t, struct qvitp_scratch *s, size
     if (left.k_blocks) {
         epilogue.k_blocks = left.k_blocks->count;
         epilogue.k_ends = left.k_blocks->ends;
-        epilogue.k_stride = qvitp_vector_columns(left.kernel, n);
     }
     struct qvitp_block block = {.left = &left,
                                 .epilogue = &epilogue,

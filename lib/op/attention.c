@@ -143,7 +143,7 @@ static void set_head(struct attention *p, const qvit_attention_options *o, const
     if (p->relative)
         set_rescale(p, &e);
     else if (o->query.quantizer)
-        qvitp_epilogue_fold(&e, p->dim, p->scale + at, p->scale2 + at, p->bias + at, p->mul + at,
+        qvitp_epilogue_fold(&e, 1, p->dim, p->scale + at, p->scale2 + at, p->bias + at, p->mul + at,
                             p->add + at);
     e.init = p->init, e.scale = p->scale, e.scale2 = p->scale2, e.bias = p->bias;
     p->context = e;

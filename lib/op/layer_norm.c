@@ -80,7 +80,7 @@ static qvit_status build(struct layer_norm *p, const qvit_layer_norm_options *o,
         p->gamma[j] = qvitp_vector_get(o->gamma, j, 1);
         p->beta[j] = qvitp_vector_get(o->beta, j, 0);
     }
-    qvitp_epilogue_fold(&p->form, p->n, p->gamma, NULL, p->beta, mul, add);
+    qvitp_epilogue_fold(&p->form, 1, p->n, p->gamma, NULL, p->beta, mul, add);
     qvitp_engine_free(p->base.engine, mul);
     for (size_t j = 0; j < p->n; j++)
         if (!isfinite(p->gamma[j]) || !isfinite(p->beta[j]))

@@ -57,7 +57,7 @@ static void expand(const struct qvitp_linear *p, size_t first, size_t end, int8_
         for (size_t h = 0, k = 0; h < p->k_blocks.count; k = p->k_blocks.ends[h++]) {
             size_t bytes = kernel->nr * (p->k_blocks.ends[h] - k);
             panel.steps = (p->k_blocks.ends[h] - k) / kernel->kstep;
-            panel.zero = p->zero + h * p->columns + column;
+            panel.zero = p->zero + qvitp_k_place(kernel->nr, p->k_blocks.count, h, column);
             p->base.engine->kernels.expand(&panel);
             panel.codes += bytes / 2;
             panel.dst += bytes;

@@ -156,6 +156,12 @@ static struct qvitp_coder input_coder(const struct qvitp_linear *p, const struct
     return qvitp_quantizer_coder(q, qvitp_col_block(q->granularity, channel));
 }
 
+/* Where the vectors over K-blocks have an output's number in one of them. */
+static size_t place(const struct qvitp_linear *p, size_t block, size_t row)
+{
+    return qvitp_k_place(p->left.kernel->nr, p->k_blocks.count, block, row);
+}
+
 /* The coder of an output's weights in a K-block. */
 static struct qvitp_coder weight_coder(const struct qvitp_linear *p, const struct source *s,
                                        size_t row, size_t block)
@@ -197,7 +203,7 @@ static void pack_block(struct qvitp_linear *p, const struct source *s, size_t ro
     int32_t zero = 1 << (PACKED_BITS - 1);
     if (s->sides.weight->scheme == QVIT_SCHEME_ASYMMETRIC)
         zero = (int32_t)weight_coder(p, s, row, block).zero;
-    p->zero[block * p->columns + row] = (uint8_t)zero;
+    p->zero[place(p, block, row)] = (uint8_t)zero;
     qvitp_pack_codes_4(p->left.kernel, blocks->packed, row, first, blocks->ends[block] - first,
                        values, zero, p->panels);
 }
@@ -220,7 +226,7 @@ static qvit_status pack_codes(struct qvitp_linear *p, const struct source *s, si
             sum += values[i];
             magnitude += values[i] < 0 ? -values[i] : values[i];
         }
-        p->init[h * p->columns + row] = (int32_t)(-zero * sum);
+        p->init[place(p, h, row)] = (int32_t)(-zero * sum);
         if ((p->left.code_max + zero) * magnitude > most)
             most = (p->left.code_max + zero) * magnitude;
         if (p->packed) pack_block(p, s, row, h, to, values + to);
@@ -274,8 +280,8 @@ static void set_scales(struct qvitp_linear *p, const struct source *s, size_t bl
     float sign = in.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
     for (size_t j = 0; j < p->n; j++) {
         float scale = weight_coder(p, s, j, block).scale;
-        p->scale[block * p->columns + j] = sign * in.scale * scale;
-        if (p->left.twin) p->scale2[block * p->columns + j] = in.scale2 * scale;
+        p->scale[place(p, block, j)] = sign * in.scale * scale;
+        if (p->left.twin) p->scale2[place(p, block, j)] = in.scale2 * scale;
     }
 }
 
@@ -291,20 +297,25 @@ static void set_residual(struct qvitp_epilogue *e, const qvit_port *port)
     e->residual_zero = coder.zero;
 }
 
+/* Whether all that output j is multiplied by, or moved by, is finite. */
+static int is_finite(const struct qvitp_linear *p, size_t j)
+{
+    const float *const vectors[] = {p->bias, p->mul, p->mul_neg, p->add};
+    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
+        if (!isfinite(vectors[v][j])) return 0;
+    for (size_t h = 0; h < p->k_blocks.count; h++) {
+        size_t at = place(p, h, j);
+        if (!isfinite(p->scale[at]) || (p->scale2 && !isfinite(p->scale2[at]))) return 0;
+    }
+    return 1;
+}
+
 static qvit_status check_finite(const struct qvitp_linear *p, qvit_error *error)
 {
-    const size_t all = p->k_blocks.count * p->columns;
-    const struct {
-        const float *at;
-        size_t size;
-    } vectors[] = {{p->scale, all}, {p->scale2, all},   {p->bias, p->n},
-                   {p->mul, p->n},  {p->mul_neg, p->n}, {p->add, p->n}};
-    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
-        for (size_t j = 0; vectors[v].at && j < vectors[v].size; j++)
-            if (!isfinite(vectors[v].at[j]))
-                return qvitp_fail(error, QVIT_ERR_VALUE,
-                                  "the scales of output %zu, multiplied together, are not finite",
-                                  j % p->columns);
+    for (size_t j = 0; j < p->n; j++)
+        if (!is_finite(p, j))
+            return qvitp_fail(error, QVIT_ERR_VALUE,
+                              "the scales of output %zu, multiplied together, are not finite", j);
     return QVIT_OK;
 }
 
@@ -326,12 +337,13 @@ static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_er
     if (p->left.k_blocks) {
         e->k_blocks = p->k_blocks.count;
         e->k_ends = p->k_blocks.ends;
-        e->k_stride = p->columns;
     }
     set_residual(e, &o->residual);
     struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, s->output_order};
     qvitp_output_fill(&output, 0, p->n, p->mul, p->mul_neg, p->add, e);
-    if (s->sides.input) qvitp_epilogue_fold(e, p->n, p->scale, p->scale2, p->bias, p->mul, p->add);
+    if (s->sides.input)
+        qvitp_epilogue_fold(e, p->left.kernel->nr, p->n, p->scale, p->scale2, p->bias, p->mul,
+                            p->add);
     return check_finite(p, error);
 }
 

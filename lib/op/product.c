@@ -247,17 +247,17 @@ void qvitp_output_fill(const struct qvitp_output *o, size_t first, size_t n, flo
     }
 }
 
-void qvitp_epilogue_fold(struct qvitp_epilogue *e, size_t n, float *scale, float *scale2,
+void qvitp_epilogue_fold(struct qvitp_epilogue *e, size_t nr, size_t n, float *scale, float *scale2,
                          float *bias, const float *mul, const float *add)
 {
     if (!e->mul || e->mul_neg || e->gelu || e->residual != QVITP_RESIDUAL_NONE) return;
-    size_t h = 0;
-    do { /* K-blocks, or the one */
+    const size_t blocks = e->k_blocks > 1 ? e->k_blocks : 1;
+    for (size_t h = 0; h < blocks; h++)
         for (size_t j = 0; j < n; j++) {
-            if (scale) scale[h * e->k_stride + j] *= mul[j];
-            if (scale2) scale2[h * e->k_stride + j] *= mul[j];
+            size_t at = qvitp_k_place(nr, blocks, h, j);
+            if (scale) scale[at] *= mul[j];
+            if (scale2) scale2[at] *= mul[j];
         }
-    } while (++h < e->k_blocks);
     for (size_t j = 0; j < n; j++) bias[j] = bias[j] * mul[j] + add[j];
     e->mul = e->add = NULL;
 }

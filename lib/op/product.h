@@ -91,10 +91,11 @@ void qvitp_output_fill(const struct qvitp_output *output, size_t first, size_t n
 
 /*
  * Folds mul and add into scale, scale2 (of every K-block) and bias where nothing stands between them (no
- * GELU, no residual, no twin output), so that the kernel multiplies once.
+ * GELU, no residual, no twin output), so that the kernel multiplies once. nr: the kernel's; without
+ * K-blocks any.
  */
-void qvitp_epilogue_fold(struct qvitp_epilogue *epilogue, size_t n, float *scale, float *scale2,
-                         float *bias, const float *mul, const float *add);
+void qvitp_epilogue_fold(struct qvitp_epilogue *epilogue, size_t nr, size_t n, float *scale,
+                         float *scale2, float *bias, const float *mul, const float *add);
 
 /* Checks a port: a known type; for codes, a quantizer whose codes the type can hold, and which is not
  * relative. The second checks that the type can hold the codes alone. */

@@ -28,7 +28,7 @@ static struct {
     int fill_a, fill_b, side;
     int32_t zero, half; /* plain operand's zero point; twin softmax, or 0 for twin GELU */
     size_t most_blocks; /* 1, or more in the group that is about K-blocks */
-    size_t blocks, ends[MAX_BLOCKS], k_stride;
+    size_t blocks, ends[MAX_BLOCKS];
     uint8_t a[MAX_MR * MAX_K];
     int8_t b[MAX_NR * MAX_K]; /* one row per column */
     float fa[MAX_MR * MAX_K], fb[MAX_NR * MAX_K];
@@ -196,11 +196,10 @@ static void make_vectors(float range)
 {
     size_t nr = c.kernel->nr, columns = (c.tile.column + (c.n + nr - 1) / nr * nr + 63) / 64 * 64;
     float largest = largest_sum();
-    c.k_stride = columns + 16 * check_below(4);
     for (int v = 0; v < 7; v++) {
         float size = v == SCALE || v == SCALE2 ? range / largest : v == BIAS ? range / 4 : 4;
         int side = c.side == CHECK_LOOSE ? CHECK_BACK : c.side;
-        size_t length = columns + (v < BIAS ? (c.blocks - 1) * c.k_stride : 0);
+        size_t length = v < BIAS ? columns * c.blocks : columns;
         c.vector[v] = check_place(SLOT_VECTORS + v, length * sizeof(float), 64, side);
         for (size_t j = 0; j < length; j++) {
             int rare = v >= BIAS && range > 1000 && !check_below(8);
@@ -212,10 +211,9 @@ static void make_vectors(float range)
     }
     for (size_t h = 0; h < c.blocks; h++)
         for (size_t j = 0; j < c.n; j++) {
-            int32_t *init = (int32_t *)(void *)c.vector[INIT] + h * c.k_stride + c.tile.column;
-            int32_t sum = 0;
+            int32_t *init = (int32_t *)(void *)c.vector[INIT], sum = 0;
             for (size_t p = block_first(h); p < block_end(h); p++) sum += c.b[j * c.k + p];
-            init[j] = -c.zero * sum;
+            init[qvitp_k_place(nr, c.blocks, h, c.tile.column + j)] = -c.zero * sum;
         }
 }
 
@@ -228,7 +226,6 @@ static void place_blocks(void)
     memcpy(ends, c.ends, bytes);
     c.e.k_blocks = c.blocks;
     c.e.k_ends = ends;
-    c.e.k_stride = c.blocks > 1 ? c.k_stride : (size_t)check_random();
 }
 
 static void make_epilogue(int out, int gelu, int residual, int mul)
@@ -284,11 +281,11 @@ static float scaled_sum(size_t i, size_t j)
     int32_t lo[MAX_BLOCKS], hi[MAX_BLOCKS];
     float scale[MAX_BLOCKS], scale2[MAX_BLOCKS];
     for (size_t h = 0; h < c.blocks; h++) {
-        size_t column = h * c.k_stride + c.tile.column + j;
+        size_t at = qvitp_k_place(c.kernel->nr, c.blocks, h, c.tile.column + j);
         lo[h] = c.lo[h][i * MAX_NR + j];
         hi[h] = c.hi[h][i * MAX_NR + j];
-        scale[h] = c.vector[SCALE][column];
-        scale2[h] = c.vector[SCALE2][column];
+        scale[h] = c.vector[SCALE][at];
+        scale2[h] = c.vector[SCALE2][at];
         /* Kernels multiply the magnitudes of twin GELU's negative codes, the reference their
          * values. */
         if (c.kind == TWIN && !c.half) scale[h] = -scale[h];
