@@ -92,6 +92,7 @@ ifdef EMULATED
 LIB_OBJ := $(filter-out %/lib/cpu/cpu.o,$(LIB_OBJ)) $(call objects,test/emulated/*.c)
 $(BUILD)/obj/kernels/x86/%_avx512vnni.o: \
 	FLAGS += -mavx2 -mfma -Wno-psabi -include test/emulated/avx512.h
+$(BUILD)/obj/test/emulated/%.o: FLAGS := $(INTERNAL) -fPIC -fvisibility=hidden
 $(BUILD)/obj/test/checkasm/checkasm.o: FLAGS += -D'__builtin_cpu_supports(isa)=1'
 endif
 
@@ -175,7 +176,7 @@ help:                                   ## this text
 # ---- rules ----
 
 # Each stamp changes, and with it all that depends on it, when its text does.
-$(BUILD)/flags: TEXT := $(COMPILE) $(LDFLAGS) $(PHOTO_FLAGS)
+$(BUILD)/flags: TEXT := $(COMPILE) $(LDFLAGS) $(PHOTO_FLAGS) $(if $(EMULATED),emulated)
 $(BUILD)/sources: TEXT := $(LIB_OBJ)
 $(BUILD)/flags $(BUILD)/sources: FORCE
 	@mkdir -p $(@D); echo '$(TEXT)' | cmp -s - $@ || echo '$(TEXT)' > $@

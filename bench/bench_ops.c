@@ -162,7 +162,8 @@ static void add_stage(struct bench *b, const char *form, int32_t stage)
 {
     const struct qvitp_kernels *kernels = &b->engine->kernels;
     add_stage_to(b, form, stage, kernels->stage, "to bytes", 1);
-    add_stage_to(b, form, stage, kernels->stage_s16, "to 16 bits", 2);
+    if (stage == QVITP_STAGE_U8 || stage == QVITP_STAGE_S8)
+        add_stage_to(b, form, stage, kernels->stage_s16, "to 16 bits", 2);
 }
 
 static void add_all(struct bench *b, const struct material *m)

@@ -620,11 +620,11 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
  * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends
  * half of its codes on small values, where a softmax has nearly all of its own, or on the short
- * negative side of GELU; the product that reads a twin runs at half of the peak speed, since its two
- * ranges are summed apart. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
+ * negative side of GELU; the product that reads a twin takes twice the multiplications, since its two
+ * ranges are summed apart, and up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
  * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
  * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric
- * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins are for less than 8
+ * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter most below 8
  * bits: try softmax first, and keep what gains on the host's own model.
  */
 typedef int32_t qvit_scheme;
@@ -1124,7 +1124,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             larger this is, in units of the inputs' energy (0: not)
  *       row-floor=0..1                        with gptq or corrected biases, kept rows count by the
  *                                             squared gradient at their output and by this part by the
- *                                             inverse of its energy (0.1); without gradients by the
+ *                                             inverse of its energy (0.1); with clip=channels, too, where
+ *                                             it is the energy of the input; without gradients by the
  *                                             latter alone
  *       bias=as-is|corrected                  the mean error of each output is taken off the bias (Liu
  *                                             et al., arXiv 2106.14156, 3.4) (as-is)
@@ -1214,9 +1215,9 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *   best        what measured best at each width, and may change with every version: twin softmax,
  *               channels scaled and centered with room for what was not seen, corrected weights,
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
- *               relative probabilities, which attention plans alone take; at less than 6 also twins
- *               for GELU, clipped channels, a scale for each column of V, and a search (metric mse or
- *               hessian); weights of less than 6 bits have a scale for every 64 inputs, which are
+ *               relative probabilities, which attention plans alone take; at less than 6 also clipped
+ *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
+ *               for GELU at 8 bits for both, and at less than 6 for inputs; weights of less than 6 bits have a scale for every 64 inputs, which are
  *               reordered: block-length=0 and reorder=none leave that out
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
  *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
@@ -1953,7 +1954,7 @@ QVIT_API qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_a
 
 /*
  * The name of the kernel that does a plan's main work, "gemm_u8s8_12x32_avx512vnni": operation,
- * operands (t8: twin codes; s7: right codes of 2 to 7 bits), tile, instruction set. Of an attention it
+ * operands (t8: twin codes; s7: right codes at most 64 from zero, where these have a kernel of their own), tile, instruction set. Of an attention it
  * is that of Q K^T. Static; "" for NULL.
  */
 QVIT_API const char *qvit_plan_kernel(const qvit_plan *plan);

@@ -96,13 +96,13 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  *       b[((k / kstep) * nr + column) * kstep + k % kstep]         int8, or float32 in gemm_f32
  *
  * Integer kernels accumulate exactly in int32 (wrapping is excluded by the plan). No value of B is above
- * the tile's b_max in magnitude: 1 to 128, and in the slots of narrow weights (gemm_u8s7) at most
- * QVITP_NARROW_MAX. What else is exact then, as sums in 16 bits, a kernel may make use of.
+ * the tile's b_max in magnitude: 1 to 128, and in the slots of small weights (gemm_u8s7) at most
+ * QVITP_S7_MAX. What else is exact then, as sums in 16 bits, a kernel may make use of.
  * gemm_f32 adds a[k] * b[k] in rising k into one accumulator per element that starts at +0; whether
  * each step is fused is the instruction set's choice, and its only freedom.
  */
 enum { QVITP_A_U8, QVITP_A_S16, QVITP_A_F32 };
-enum { QVITP_NARROW_MAX = 64 };
+enum { QVITP_S7_MAX = 64 };
 
 struct qvitp_tile {
     size_t m, n, k;
@@ -285,7 +285,7 @@ struct qvitp_kernels {
     const char *isa;
     uint64_t needs; /* QVIT_ISA_* bits, all of which the CPU and the operating system must offer */
     const struct qvitp_gemm_kernel *gemm_u8s8; /* plain operand                                      */
-    const struct qvitp_gemm_kernel *gemm_u8s7; /* the same with narrow weights; not NULL where        */
+    const struct qvitp_gemm_kernel *gemm_u8s7; /* the same with small weights; not NULL where        */
                                                /* gemm_u8s8 is not, nor may it be slower              */
     const struct qvitp_gemm_kernel *gemm_t8s8; /* twin operand                                       */
     const struct qvitp_gemm_kernel *gemm_u8s8_k; /* the same three for products in K-blocks           */
@@ -293,7 +293,7 @@ struct qvitp_kernels {
     const struct qvitp_gemm_kernel *gemm_t8s8_k;
     const struct qvitp_gemm_kernel *gemm_f32;
     qvitp_stage_fn *stage;     /* to QVITP_A_U8                                                      */
-    qvitp_stage_fn *stage_s16; /* to QVITP_A_S16; stays NULL where no product reads that             */
+    qvitp_stage_fn *stage_s16; /* to QVITP_A_S16, no twins; NULL where no product reads that         */
     qvitp_expand_fn *expand;
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;

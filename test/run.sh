@@ -23,7 +23,7 @@ limit=900 # seconds for one test: a deadlock is a failure with a name, too
 jobs=${JOBS:-$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)}
 logs=$(mktemp -d) || exit 1
 starter=''
-trap 'kill $starter 2>/dev/null; rm -rf "$logs"' EXIT
+trap 'kill $starter $(cat "$logs"/*.pid 2>/dev/null) 2>/dev/null; rm -rf "$logs"' EXIT
 trap 'exit 1' INT TERM
 passed=0 failed=0 skipped=0
 
@@ -87,9 +87,15 @@ list_programs() {
 start_all() {
     # shellcheck disable=SC2016 # the inner shell expands them
     list_programs | QVIT_RUN_LOGS=$logs QVIT_RUN_LIMIT=$limit xargs -P "$jobs" -L 1 sh -c '
+        [ -d "$QVIT_RUN_LOGS" ] || exit 255 # the end of xargs
         log=$QVIT_RUN_LOGS/$(echo "$1" | tr / _)
-        timeout "$QVIT_RUN_LIMIT" "$@" >"$log" 2>&1 </dev/null
-        echo $? >"$log.new"
+        timeout "$QVIT_RUN_LIMIT" "$@" >"$log" 2>&1 </dev/null &
+        echo $! >"$log.pid"
+        wait $!
+        status=$?
+        rm -f "$log.pid"
+        [ -d "$QVIT_RUN_LOGS" ] || exit 255
+        echo $status >"$log.new"
         mv "$log.new" "$log.status"' sh
 }
 

@@ -171,7 +171,7 @@ static void help_budgets(FILE *stream)
         "--budget-bytes B: layers get weights of 4, 6 or 8 bits, at most the X of --bits wXaY, "
         "that\n"
         "  take at most B bytes when stored; w6: as many as if all had 6. It sets no speed: with\n"
-        "  AVX2 narrow weights are faster, with AVX-512 all widths run equally fast.\n"
+        "  AVX2 weights of 4 and 6 bits are faster, with AVX-512 all widths run equally fast.\n"
         "--budget-ms T: the inputs of fc2 and the probabilities of attention are plain or twins, "
         "so\n"
         "  that an image takes at most T milliseconds by what was measured at --batch and "

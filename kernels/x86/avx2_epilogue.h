@@ -31,6 +31,20 @@ QVITP_INLINE256 void qvitp_256_add_block(size_t block, float *sum, __m256 u)
     _mm256_store_ps(sum, u);
 }
 
+/* Adds the scaled sums of m rows of 16 columns, of one K-block, whose vectors begin at `column`, to those
+ * of the blocks before it. m is a constant wherever this is called. */
+QVITP_INLINE256 void qvitp_256_add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
+                                          size_t block, __m256i c[][2], float t[][16])
+{
+    __m256 scale0 = _mm256_load_ps(e->scale + column);
+    __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        qvitp_256_add_block(block, t[i], _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][0]), scale0));
+        qvitp_256_add_block(block, t[i] + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][1]), scale1));
+    }
+}
+
 /* Residual of row i, columns j to j + 8 of the tile. */
 QVITP_INLINE256 __m256 qvitp_256_residual(size_t i, size_t j, const struct qvitp_tile *tile,
                                           const struct qvitp_epilogue *e)

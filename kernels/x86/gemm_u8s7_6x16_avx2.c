@@ -1,5 +1,5 @@
 /*
- * gemm_u8s7_6x16_avx2 - plain codes, bytes as they are, times narrow weights.
+ * gemm_u8s7_6x16_avx2 - plain codes, bytes as they are, times small weights.
  *
  * Registers, panel and why nothing saturates: avx2_bytes_product.h.
  */
@@ -13,21 +13,7 @@ enum { MR = QVITP_BYTES_ROWS, NR = QVITP_BYTES_NR };
 
 typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
 
-/* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
- * it. m is a constant wherever this and the following are called. */
-QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
-                                size_t block, __m256i c[][2], float t[][NR])
-{
-    __m256 scale0 = _mm256_load_ps(e->scale + column);
-    __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        qvitp_256_add_block(block, t[i], _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][0]), scale0));
-        qvitp_256_add_block(block, t[i] + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][1]), scale1));
-    }
-}
-
-/* The tile's sums to t, scaled; for S32 output as they are. */
+/* The tile's sums to t, scaled; for S32 output as they are. m is a constant wherever this is called. */
 QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
                          float t[][NR])
 {
@@ -44,7 +30,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
         if (e->out == QVITP_OUT_S32)
             memcpy(t, c, m * sizeof c[0]);
         else
-            add_scaled(m, e, column, block, c, t);
+            qvitp_256_add_scaled(m, e, column, block, c, t);
         first = end;
     }
 }

@@ -47,19 +47,6 @@ QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m,
     }
 }
 
-/* Adds the scaled sums of a K-block to those of the blocks before it. */
-QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
-                                size_t block, __m256i c[][2], float t[][NR])
-{
-    __m256 scale0 = _mm256_load_ps(e->scale + column);
-    __m256 scale1 = _mm256_load_ps(e->scale + column + 8);
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        qvitp_256_add_block(block, t[i], _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][0]), scale0));
-        qvitp_256_add_block(block, t[i] + 8, _mm256_mul_ps(_mm256_cvtepi32_ps(c[i][1]), scale1));
-    }
-}
-
 /* The tile's sums to t, scaled; for S32 output as they are. */
 QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
                          float t[][NR])
@@ -67,7 +54,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
     __m256i c[MR][2];
     multiply(tile, m, e, tile->column, 0, tile->k, c);
     if (e->out != QVITP_OUT_S32) {
-        add_scaled(m, e, tile->column, 0, c, t);
+        qvitp_256_add_scaled(m, e, tile->column, 0, c, t);
         return;
     }
     QVITP_UNROLL
@@ -86,7 +73,7 @@ QVITP_INLINE256 void sum_blocks(const struct qvitp_tile *tile, size_t m,
         __m256i c[MR][2];
         size_t end = e->k_ends[block];
         multiply(tile, m, e, column, first, end, c);
-        add_scaled(m, e, column, block, c, t);
+        qvitp_256_add_scaled(m, e, column, block, c, t);
         first = end;
     }
 }

@@ -33,7 +33,7 @@ struct qvitp_sizes qvitp_sizes_of(const struct qvitp_product *products, size_t c
 }
 
 /*
- * What the products of one scratch need of any kernel: plain ones, twins, narrow ones and those in
+ * What the products of one scratch need of any kernel: plain ones, twins, those of small weights and those in
  * K-blocks may have kernels of different forms.
  */
 struct most {

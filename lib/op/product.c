@@ -18,7 +18,7 @@ const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, in
 {
     const struct qvitp_kernels *k = &engine->kernels;
     if (twin) return k_blocks ? k->gemm_t8s8_k : k->gemm_t8s8;
-    if (right_max <= QVITP_NARROW_MAX) return k_blocks ? k->gemm_u8s7_k : k->gemm_u8s7;
+    if (right_max <= QVITP_S7_MAX) return k_blocks ? k->gemm_u8s7_k : k->gemm_u8s7;
     return k_blocks ? k->gemm_u8s8_k : k->gemm_u8s8;
 }
 

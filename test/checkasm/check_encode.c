@@ -120,19 +120,23 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     }
 }
 
-static void stage_rows(qvitp_stage_fn *stage, int a_form)
+/* The first `forms` of them: all, or those of plain codes. */
+static void stage_rows(qvitp_stage_fn *stage, int a_form, int forms)
 {
     static const size_t lengths[] = {127, 128, 197, 768, 3072};
     for (size_t n = 1; n <= 75; n++)
-        for (int i = 0; i < 48; i++)
-            stage_case(stage, a_form, n <= 70 ? n : lengths[n - 71], i % 4);
+        for (int i = 0; i < 12 * forms; i++)
+            stage_case(stage, a_form, n <= 70 ? n : lengths[n - 71], i % forms);
 }
 
-static void stage_to_u8(const struct qvitp_kernels *table) { stage_rows(table->stage, QVITP_A_U8); }
+static void stage_to_u8(const struct qvitp_kernels *table)
+{
+    stage_rows(table->stage, QVITP_A_U8, QVITP_STAGE_TWIN_GELU + 1);
+}
 
 static void stage_to_s16(const struct qvitp_kernels *table)
 {
-    stage_rows(table->stage_s16, QVITP_A_S16);
+    stage_rows(table->stage_s16, QVITP_A_S16, QVITP_STAGE_S8 + 1);
 }
 
 /* The slots are bare functions; their rows have the names that their files have. */

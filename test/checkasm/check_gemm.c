@@ -517,8 +517,8 @@ static void check_slot(const struct slot *slot, const struct qvitp_kernels *tabl
     if (c.kernel) check_row(c.kernel->name, "k blocks", k_blocks, table);
 }
 
-/* Else narrow weights would run on an older table's kernel, slower than the one for all weights. */
-static void narrow_slots(const struct qvitp_kernels *table)
+/* Else small weights would run on an older table's kernel, slower than the one for all weights. */
+static void small_slots(const struct qvitp_kernels *table)
 {
     if (!table->gemm_u8s8 != !table->gemm_u8s7) check_fail("gemm_u8s8 and gemm_u8s7");
     if (!table->gemm_u8s8_k != !table->gemm_u8s7_k) check_fail("gemm_u8s8_k and gemm_u8s7_k");
@@ -530,11 +530,10 @@ void check_gemms(const struct qvitp_kernels *table)
     const struct slot slots[] = {
         {table->gemm_u8s8, table->gemm_u8s8_k, PLAIN, 128},
         {table->gemm_u8s7 == table->gemm_u8s8 ? NULL : table->gemm_u8s7,
-         table->gemm_u8s7_k == table->gemm_u8s8_k ? NULL : table->gemm_u8s7_k, PLAIN,
-         QVITP_NARROW_MAX},
+         table->gemm_u8s7_k == table->gemm_u8s8_k ? NULL : table->gemm_u8s7_k, PLAIN, QVITP_S7_MAX},
         {table->gemm_t8s8, table->gemm_t8s8_k, TWIN, 128},
         {table->gemm_f32, NULL, FLOATS, 128},
     };
     for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) check_slot(&slots[i], table);
-    check_row("table", table->isa, narrow_slots, table);
+    check_row("table", table->isa, small_slots, table);
 }

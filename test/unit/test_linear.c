@@ -611,7 +611,7 @@ static void longest_sums_of_signed_codes_are_exact(void)
     longest_sums_are_exact(QVIT_SCHEME_SYMMETRIC, 0, -128, 127, 8, -1, 2147483647 / (383 * 127));
 }
 
-/* Where kernels sum narrow weights in 16 bits. */
+/* Where kernels sum small weights in 16 bits. */
 static void extreme_sums_of_every_width_are_exact(void)
 {
     for (int32_t bits = 2; bits <= 8; bits++)
@@ -671,7 +671,7 @@ static void the_furthest_of_all_zeros_counts(void)
 }
 
 /* On AVX2 weights of up to 7 bits, and with AVX-512 none. */
-static void narrow_weights_have_a_kernel_of_their_own(void)
+static void small_weights_have_a_kernel_of_their_own(void)
 {
     for (size_t i = 0; i < ISA_VARIANTS; i++)
         for (int32_t bits = 2; bits <= 8; bits++) {
@@ -961,7 +961,7 @@ int main(int argc, char **argv)
     RUN(extreme_sums_of_every_width_are_exact);
     RUN(extreme_sums_of_asymmetric_weights_are_exact);
     RUN(the_furthest_of_all_zeros_counts);
-    RUN(narrow_weights_have_a_kernel_of_their_own);
+    RUN(small_weights_have_a_kernel_of_their_own);
     RUN(a_slice_with_a_size_of_one_is_no_dense_matrix);
     RUN(a_stride_of_zero_repeats);
     RUN(nan_residuals_give_the_lowest_code);
