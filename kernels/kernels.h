@@ -117,6 +117,17 @@ struct qvitp_tile {
     ptrdiff_t ldo; /* elements */
 };
 
+/* The number of K-blocks, and where one ends: of an epilogue that says nothing of them, one, all of k. */
+static inline size_t qvitp_k_count(const struct qvitp_epilogue *epilogue)
+{
+    return epilogue->k_blocks > 1 ? epilogue->k_blocks : 1;
+}
+static inline size_t qvitp_k_end(size_t block, const struct qvitp_tile *tile,
+                                 const struct qvitp_epilogue *epilogue)
+{
+    return epilogue->k_blocks > 1 ? epilogue->k_ends[block] : tile->k;
+}
+
 typedef void qvitp_gemm_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *epilogue);
 
 struct qvitp_gemm_kernel {

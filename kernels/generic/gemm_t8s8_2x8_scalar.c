@@ -43,9 +43,9 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
         a[2 * i] = (const uint8_t *)tile->a + row * tile->lda;
         a[2 * i + 1] = (const uint8_t *)tile->a2 + row * tile->lda;
     }
-    size_t blocks = qvitp_scalar_blocks(e), column = tile->column * blocks;
+    size_t blocks = qvitp_k_count(e), column = tile->column * blocks;
     for (size_t block = 0, k = 0; block < blocks; block++, column += NR) {
-        size_t end = qvitp_scalar_block_end(block, tile, e);
+        size_t end = qvitp_k_end(block, tile, e);
         multiply(a, tile->b, k, end, acc);
         k = end;
         add_scaled(e->scale + column, e->scale2 + column, block, acc, t);

@@ -51,9 +51,9 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
         size_t row = i < tile->m ? i : tile->m - 1;
         a[i] = (const uint8_t *)tile->a + (ptrdiff_t)row * tile->lda;
     }
-    size_t blocks = qvitp_scalar_blocks(e), column = tile->column * blocks;
+    size_t blocks = qvitp_k_count(e), column = tile->column * blocks;
     for (size_t block = 0, k = 0; block < blocks; block++, column += NR) {
-        size_t end = qvitp_scalar_block_end(block, tile, e);
+        size_t end = qvitp_k_end(block, tile, e);
         multiply(a, tile->b, k, end, acc);
         k = end;
         for (size_t i = 0; i < MR; i++)

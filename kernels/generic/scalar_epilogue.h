@@ -17,18 +17,6 @@
 #define QVITP_SCALAR_LOOP static
 #endif
 
-/* Number of K-blocks, and where one ends. */
-static inline size_t qvitp_scalar_blocks(const struct qvitp_epilogue *e)
-{
-    return e->k_blocks > 1 ? e->k_blocks : 1;
-}
-
-static inline size_t qvitp_scalar_block_end(size_t block, const struct qvitp_tile *tile,
-                                            const struct qvitp_epilogue *e)
-{
-    return e->k_blocks > 1 ? e->k_ends[block] : tile->k;
-}
-
 /* Adds residual[row][0..n). */
 static inline void qvitp_scalar_residual(float *t, size_t row, const struct qvitp_tile *tile,
                                          const struct qvitp_epilogue *e)

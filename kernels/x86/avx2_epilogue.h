@@ -12,18 +12,6 @@
 
 #if QVITP_X86
 
-/* Number of K-blocks, and where one ends. */
-static inline size_t qvitp_256_blocks(const struct qvitp_epilogue *e)
-{
-    return e->k_blocks > 1 ? e->k_blocks : 1;
-}
-
-static inline size_t qvitp_256_block_end(size_t block, const struct qvitp_tile *tile,
-                                         const struct qvitp_epilogue *e)
-{
-    return e->k_blocks > 1 ? e->k_ends[block] : tile->k;
-}
-
 /* Adds u, of one K-block, to the sum of those before it. */
 QVITP_INLINE256 void qvitp_256_add_block(size_t block, float *sum, __m256 u)
 {
@@ -86,10 +74,16 @@ QVITP_INLINE256 void qvitp_256_finish(__m256 t, size_t i, size_t j, const struct
     }
 }
 
-/* The whole tile, from its scaled sums on. */
+/* The whole tile, from its scaled sums on, or, for S32 output, from its sums, which are integers. */
 QVITP_INLINE256 void qvitp_256_finish_tile(float sums[][16], const struct qvitp_tile *tile,
                                            const struct qvitp_epilogue *e)
 {
+    if (e->out == QVITP_OUT_S32) {
+        int32_t *out = tile->out;
+        for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
+            memcpy(out, sums[i], tile->n * sizeof *out);
+        return;
+    }
     for (size_t j = 0; j < tile->n; j += 8) {
         __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
         for (size_t i = 0; i < tile->m; i++)

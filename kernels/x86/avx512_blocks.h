@@ -35,16 +35,15 @@ struct qvitp_512_pending {
 typedef void qvitp_512_strip_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
                                 const struct qvitp_512_strip *strip, struct qvitp_512_pending rest);
 
-QVITP_INLINE512 size_t qvitp_512_blocks(const struct qvitp_epilogue *e)
+/* A strip's sums, for who finishes it. m is a constant wherever this is called. */
+QVITP_INLINE512 void qvitp_512_store_strip(const struct qvitp_512_strip *strip, size_t m,
+                                           __m512 t[][2])
 {
-    return e->k_blocks > 1 ? e->k_blocks : 1;
-}
-
-/* Where the first K-block ends. */
-QVITP_INLINE512 size_t qvitp_512_first_end(const struct qvitp_tile *tile,
-                                           const struct qvitp_epilogue *e)
-{
-    return e->k_blocks > 1 ? e->k_ends[0] : tile->k;
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        _mm512_store_ps(strip->sums[i], t[i][0]);
+        _mm512_store_ps(strip->sums[i] + 16, t[i][1]);
+    }
 }
 
 QVITP_INLINE512 void qvitp_512_finish_next(struct qvitp_512_pending *p,

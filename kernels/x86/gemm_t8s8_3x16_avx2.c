@@ -41,11 +41,11 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
 {
     const ptrdiff_t to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
     const struct qvitp_bytes_rows rows = {0, 2 * m, to_high, tile->lda - to_high};
-    size_t blocks = qvitp_256_blocks(e), steps = qvitp_256_steps(128, tile->b_max);
+    size_t blocks = qvitp_k_count(e), steps = qvitp_256_steps(128, tile->b_max);
     size_t column = tile->column * blocks, first = 0;
     for (size_t block = 0; block < blocks; block++, column += NR) {
         __m256i c[2 * MR][2], zero = _mm256_setzero_si256();
-        size_t end = qvitp_256_block_end(block, tile, e);
+        size_t end = qvitp_k_end(block, tile, e);
         QVITP_OPAQUE_VECTOR(zero);
         QVITP_UNROLL
         for (size_t i = 0; i < 2 * m; i++) c[i][0] = c[i][1] = zero;

@@ -18,11 +18,11 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
                          float t[][NR])
 {
     const struct qvitp_bytes_rows rows = {0, m, tile->lda, tile->lda};
-    size_t blocks = qvitp_256_blocks(e), steps = qvitp_256_steps(255, tile->b_max);
+    size_t blocks = qvitp_k_count(e), steps = qvitp_256_steps(255, tile->b_max);
     size_t column = tile->column * blocks, first = 0;
     for (size_t block = 0; block < blocks; block++, column += NR) {
         __m256i c[MR][2];
-        size_t end = qvitp_256_block_end(block, tile, e);
+        size_t end = qvitp_k_end(block, tile, e);
         const __m256i *init = (const __m256i *)(e->init + column);
         QVITP_UNROLL
         for (size_t i = 0; i < m; i++) c[i][0] = init[0], c[i][1] = init[1];
@@ -55,13 +55,6 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qv
     static rows_fn *const rows[] = {rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
     float t[MR][NR] __attribute__((aligned(32)));
     rows[tile->m - 1](tile, e, t);
-
-    if (e->out == QVITP_OUT_S32) {
-        int32_t *out = tile->out;
-        for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
-            memcpy(out, t[i], tile->n * sizeof *out);
-        return;
-    }
     qvitp_256_finish_tile(t, tile, e);
 }
 

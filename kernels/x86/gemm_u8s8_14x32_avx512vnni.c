@@ -65,9 +65,9 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
 {
     ptrdiff_t lda = tile->lda;
     const uint8_t *start = (const uint8_t *)tile->a + (ptrdiff_t)strip->i * lda, *a = start;
-    const uint8_t *end = start + qvitp_512_first_end(tile, e);
+    const uint8_t *end = start + qvitp_k_end(0, tile, e);
     const int8_t *b = strip->b;
-    size_t blocks = qvitp_512_blocks(e), column = (tile->column + strip->j) * blocks;
+    size_t blocks = qvitp_k_count(e), column = (tile->column + strip->j) * blocks;
     __m512i c[STRIP][2];
     __m512 t[STRIP][2];
 
@@ -85,11 +85,7 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
         for (; a < end; a += KSTEP, b += NR * KSTEP) step(m, a, lda, b, c);
         add_scaled(m, 0, e->scale + column, c, t);
     }
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        _mm512_store_ps(strip->sums[i], t[i][0]);
-        _mm512_store_ps(strip->sums[i] + 16, t[i][1]);
-    }
+    qvitp_512_store_strip(strip, m, t);
 }
 
 /* The last line, which declares nothing new, takes the semicolon. */

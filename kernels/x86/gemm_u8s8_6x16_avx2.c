@@ -104,13 +104,6 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_tile *tile, const struct qv
                                        {rows_4, blocks_4}, {rows_5, blocks_5}, {rows_6, blocks_6}};
     float t[MR][NR] __attribute__((aligned(32)));
     rows[tile->m - 1][e->k_blocks > 1](tile, e, t);
-
-    if (e->out == QVITP_OUT_S32) {
-        int32_t *out = tile->out;
-        for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
-            memcpy(out, t[i], tile->n * sizeof *out);
-        return;
-    }
     qvitp_256_finish_tile(t, tile, e);
 }
 

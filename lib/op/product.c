@@ -251,7 +251,7 @@ void qvitp_epilogue_fold(struct qvitp_epilogue *e, size_t nr, size_t n, float *s
                          float *bias, const float *mul, const float *add)
 {
     if (!e->mul || e->mul_neg || e->gelu || e->residual != QVITP_RESIDUAL_NONE) return;
-    const size_t blocks = e->k_blocks > 1 ? e->k_blocks : 1;
+    const size_t blocks = qvitp_k_count(e);
     for (size_t h = 0; h < blocks; h++)
         for (size_t j = 0; j < n; j++) {
             size_t at = qvitp_k_place(nr, blocks, h, j);
