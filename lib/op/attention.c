@@ -1,12 +1,12 @@
 /*
- * attention.c - from Q, K and V to the context, head by head, in one call: making and running the plan.
+ * attention.c - from Q, K and V to the context, head by head, in one call: running the plan.
  *
  * For each (batch, head) a worker packs K and V, and then takes the queries a tile at a time: scores
  * into a small float buffer, softmax from there to the rows that V's product reads, context to the
  * output. A tile's scores and probabilities stay in the first-level cache.
  */
-#include <math.h>
-#include <stdio.h>
+#include "op/attention.h"
+
 #include <string.h>
 
 #include "base/checked.h"
@@ -14,248 +14,12 @@
 #include "base/options.h"
 #include "base/shares.h"
 #include "op/heads.h"
-#include "op/order.h"
-#include "plan/plan.h"
 #include "sched/sched.h"
 #include "tensor.h"
 
-struct attention {
-    struct qvit_plan base;
-    struct qvitp_left query, probability; /* left operands of the two products */
-    struct qvitp_epilogue context;        /* of P V; vectors of all heads, head_columns apart */
-    struct qvitp_softmax softmax;         /* how probabilities are written */
-    int32_t relative;                     /* probabilities are relative to their row's largest: */
-    struct qvitp_rescale rescale;         /* what follows P V then, but for rows and vectors */
-    size_t heads, dim, head_columns;
-    qvit_dtype types[4]; /* of query, key, value, output */
-    float float_scale;   /* float plans: what scores are multiplied by */
-    /* behind the struct: */
-    float *score_scale; /* [heads] codes to scores */
-    int32_t *init;
-    float *scale, *scale2, *bias, *mul, *add;
-};
-
-QVITP_DEFINE_INIT(qvit_attention_options, QVIT_ATTENTION_OPTIONS_INIT)
 QVITP_DEFINE_INIT(qvit_attention_args, QVIT_ATTENTION_ARGS_INIT)
 
-/* ---- making ---- */
-
-static qvit_status check_probability(const qvit_port *port, qvit_error *error)
-{
-    const qvit_quantizer *q = port->quantizer;
-    QVITP_TRY(qvitp_port_check_codes(port, "probability", error));
-    if (!qvitp_quantizer_is_layer(q) || q->scheme == QVIT_SCHEME_TWIN_GELU ||
-        qvitp_dtype_packed(port->dtype) || (q->zero_point && q->zero_point[0]))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "probability: a layer quantizer, plain with "
-                          "zero point 0 or twin softmax");
-    return QVIT_OK;
-}
-
-static qvit_status check_codes(const qvit_attention_options *o, qvit_error *error)
-{
-    const qvit_quantizer *query = o->query.quantizer;
-    QVITP_TRY(qvitp_right_check(&o->key, "key", error));
-    QVITP_TRY(qvitp_right_check(&o->value, "value", error));
-    QVITP_TRY(check_probability(&o->probability, error));
-    if (qvitp_quantizer_is_twin(query) || qvitp_dtype_packed(o->key.dtype) ||
-        qvitp_dtype_packed(o->value.dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "query, key, value: plain codes, one to a byte");
-    QVITP_TRY(qvitp_left_heads_check(query, o->heads, o->head_dim, "query", error));
-    QVITP_TRY(qvitp_heads_check(o->key.quantizer, o->heads, o->head_dim, "key", error));
-    return qvitp_columns_check(o->value.quantizer, o->heads, o->head_dim, "value", error);
-}
-
-static qvit_status check_options(const qvit_attention_options *o, qvit_error *error)
-{
-    const qvit_port *ports[] = {&o->query, &o->key, &o->value, &o->probability};
-    static const char *const names[] = {"query", "key", "value", "probability"};
-    size_t coded = 0;
-    for (size_t i = 0; i < 4; i++) {
-        if (i < 3 || !ports[i]->quantizer) QVITP_TRY(qvitp_port_check(ports[i], names[i], error));
-        coded += ports[i]->quantizer != NULL;
-        if (ports[i]->dtype == QVIT_DTYPE_S32)
-            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: s32", names[i]);
-    }
-    if (coded != 0 && coded != 4)
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
-                          "query, key, value and probability: all codes, or all f32");
-    if (o->output.dtype == QVIT_DTYPE_S32 ||
-        (o->output.quantizer && qvitp_quantizer_is_twin(o->output.quantizer)))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "output: s32 or twin codes");
-    size_t columns = qvitp_mul(o->heads, o->head_dim);
-    if (!columns || columns == SIZE_MAX)
-        return qvitp_fail(error, QVIT_ERR_SHAPE, "%zu heads of %zu", o->heads, o->head_dim);
-    if (!isfinite(o->score_scale))
-        return qvitp_fail(error, QVIT_ERR_VALUE, "score_scale is not finite");
-    if (coded) QVITP_TRY(check_codes(o, error));
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, NULL};
-    return qvitp_output_check(&output, columns, error);
-}
-
-static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
-{
-    struct attention *p = (struct attention *)plan;
-    size_t columns = qvitp_mul(p->heads, p->head_columns);
-    p->score_scale = qvitp_carve(c, p->heads, sizeof(float));
-    p->init = qvitp_carve(c, columns, sizeof *p->init);
-    p->scale = qvitp_carve(c, columns, sizeof(float));
-    p->scale2 = qvitp_carve(c, columns, sizeof(float));
-    p->bias = qvitp_carve(c, columns, sizeof(float));
-    p->mul = qvitp_carve(c, columns, sizeof(float));
-    p->add = qvitp_carve(c, columns, sizeof(float));
-}
-
-/* Codes to scores, and codes to the context, of one head. */
-static void set_scales(struct attention *p, const qvit_attention_options *o, const int32_t *order,
-                       size_t h)
-{
-    struct qvitp_coder query = qvitp_head_coder(o->query.quantizer, h);
-    struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
-    struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
-    p->score_scale[h] = query.scale * key.scale * o->score_scale;
-    for (size_t j = 0; j < p->dim; j++) {
-        size_t channel = qvitp_order_at(order, h * p->dim + j);
-        struct qvitp_coder value = qvitp_column_coder(o->value.quantizer, channel);
-        p->scale[h * p->head_columns + j] = probability.scale * value.scale;
-        p->scale2[h * p->head_columns + j] = probability.scale2 * value.scale;
-    }
-}
-
-/* What stands behind the sums of P V moves behind the division of their rows. */
-static void set_rescale(struct attention *p, struct qvitp_epilogue *e)
-{
-    p->rescale = (struct qvitp_rescale){.n = p->dim, .lo = e->lo, .hi = e->hi, .out = e->out};
-    if (e->mul) p->rescale.mul = p->mul, p->rescale.add = p->add;
-    *e = (struct qvitp_epilogue){.out = QVITP_OUT_F32};
-}
-
-/* The vectors of one head's context: scale of P's codes times that of V's, then the output's. */
-static void set_head(struct attention *p, const qvit_attention_options *o, const int32_t *order,
-                     size_t h)
-{
-    size_t at = h * p->head_columns;
-    struct qvitp_epilogue e = {0};
-    struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, order};
-    qvitp_output_fill(&output, h * p->dim, p->dim, p->mul + at, NULL, p->add + at, &e);
-    if (o->query.quantizer) set_scales(p, o, order, h);
-    if (p->relative)
-        set_rescale(p, &e);
-    else if (o->query.quantizer)
-        qvitp_epilogue_fold(&e, 1, p->dim, p->scale + at, p->scale2 + at, p->bias + at, p->mul + at,
-                            p->add + at);
-    e.init = p->init, e.scale = p->scale, e.scale2 = p->scale2, e.bias = p->bias;
-    p->context = e;
-    if (e.mul) p->context.mul = p->mul, p->context.add = p->add;
-}
-
-/* Reads an order in which channels stay in their heads; *out is allocated, or NULL without one. */
-static qvit_status read_order(const struct attention *p, const qvit_tensor *order, int32_t **out,
-                              qvit_error *error)
-{
-    const size_t n = p->heads * p->dim;
-    if (!order) return QVIT_OK;
-    int32_t *read = *out = qvitp_engine_alloc(p->base.engine, n, sizeof *read + 1);
-    if (!read) return qvitp_no_memory(error);
-    QVITP_TRY(qvitp_order_read(order, "output_order", n, read, (uint8_t *)(read + n), error));
-    for (size_t j = 0; j < n; j++)
-        if ((size_t)read[j] / p->dim != j / p->dim)
-            return qvitp_fail(error, QVIT_ERR_VALUE, "output_order: %d at place %zu left its head",
-                              (int)read[j], j);
-    return QVIT_OK;
-}
-
-static qvit_status set_heads(struct attention *p, const qvit_attention_options *o,
-                             qvit_error *error)
-{
-    int32_t *order = NULL;
-    qvit_status status = read_order(p, o->output_order, &order, error);
-    for (size_t h = 0; h < p->heads && status == QVIT_OK; h++) set_head(p, o, order, h);
-    qvitp_engine_free(p->base.engine, order);
-    return status;
-}
-
-static void set_softmax(struct attention *p, const qvit_port *port)
-{
-    p->softmax.out = QVITP_OUT_F32;
-    if (!port->quantizer) return;
-    struct qvitp_coder c = qvitp_quantizer_coder(port->quantizer, 0);
-    p->softmax.out = QVITP_OUT_CODE;
-    p->softmax.hi = c.hi;
-    p->softmax.mul = 1.0f / c.scale;
-    if (c.scheme != QVIT_SCHEME_TWIN_SOFTMAX) return;
-    p->softmax.mul2 = 1.0f / c.scale2;
-    p->softmax.half = (c.hi + 1) / 2;
-}
-
-static qvit_status check_finite(const struct attention *p, qvit_error *error)
-{
-    size_t columns = p->heads * p->head_columns;
-    for (size_t h = 0; h < p->heads; h++)
-        if (!isfinite(p->score_scale[h]))
-            return qvitp_fail(error, QVIT_ERR_VALUE, "the score scale of head %zu is not finite",
-                              h);
-    const float *vectors[] = {p->scale, p->scale2, p->bias, p->mul, p->add};
-    for (size_t v = 0; v < sizeof vectors / sizeof vectors[0]; v++)
-        for (size_t j = 0; j < columns; j++)
-            if (!isfinite(vectors[v][j]))
-                return qvitp_fail(error, QVIT_ERR_VALUE,
-                                  "the scales of the context, multiplied, are not finite");
-    return QVIT_OK;
-}
-
-static void explain(struct attention *p, const qvit_attention_options *o)
-{
-    char what[120], probability[40], kernels[120];
-    qvitp_port_text(&o->probability, probability, sizeof probability);
-    snprintf(what, sizeof what, "attention, %zu heads of %zu, %s x %s, P %s, -> %s", p->heads,
-             p->dim, qvitp_dtype_name(o->query.dtype), qvitp_dtype_name(o->key.dtype), probability,
-             qvitp_dtype_name(o->output.dtype));
-    snprintf(kernels, sizeof kernels, "%s, %s, %s", p->query.kernel->name,
-             p->base.engine->kernels.softmax->name, p->probability.kernel->name);
-    p->base.kernel = p->query.kernel->name;
-    qvitp_plan_explain(&p->base, what, kernels);
-}
-
-qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attention_options *options,
-                                  qvit_plan **out, qvit_error *error)
-{
-    if (!out) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "out is NULL");
-    *out = NULL;
-    if (!engine) return qvitp_fail(error, QVIT_ERR_ARGUMENT, "engine is NULL");
-    qvit_attention_options o = QVIT_ATTENTION_OPTIONS_INIT;
-    QVITP_TRY(QVITP_READ(&o, options, error));
-    QVITP_TRY(check_options(&o, error));
-    if (o.score_scale == 0) o.score_scale = 1.0f / sqrtf((float)o.head_dim);
-    struct attention made = {.base = {.engine = engine, .op = QVITP_OP_ATTENTION},
-                             .heads = o.heads,
-                             .dim = o.head_dim,
-                             .types = {o.query.dtype, o.key.dtype, o.value.dtype, o.output.dtype},
-                             .float_scale = o.score_scale};
-    QVITP_TRY(qvitp_left_init(&made.query, engine, &o.query, o.key.quantizer, "query", error));
-    QVITP_TRY(qvitp_left_init(&made.probability, engine, &o.probability, o.value.quantizer,
-                              "probability", error));
-    if (made.probability.stage_form == QVITP_STAGE_S8) {
-        /* Symmetric codes of probabilities are never negative: they are unsigned codes too. */
-        made.probability.stage_form = QVITP_STAGE_U8;
-        made.probability.zero = 0;
-    }
-    QVITP_TRY(qvitp_sums_fit(&made.query, o.head_dim, error));
-    made.relative =
-        o.probability.quantizer && (o.probability.quantizer->flags & QVIT_QUANTIZER_RELATIVE) != 0;
-    made.head_columns = qvitp_vector_columns(made.probability.kernel, o.head_dim);
-    struct attention *p =
-        (struct attention *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
-    if (!p) return QVIT_ERR_NO_MEMORY;
-    qvit_status status = set_heads(p, &o, error);
-    set_softmax(p, &o.probability);
-    if (status == QVIT_OK) status = check_finite(p, error);
-    if (status == QVIT_OK) explain(p, &o);
-    return qvitp_plan_finish(&p->base, status, out, error);
-}
-
-/* ---- running ---- */
+/* ---- workspace ---- */
 
 /* One worker's part of the workspace. */
 struct scratch {
@@ -271,15 +35,16 @@ struct scratch {
 };
 
 /* Rows that go from scores to context together: one tile of the first product. */
-static size_t tile_rows(const struct attention *p) { return p->query.kernel->mr; }
+static size_t tile_rows(const struct qvitp_attention *p) { return p->query.kernel->mr; }
 
 /* Between rows of scores, in elements; leaves the padding that the softmax kernel may touch. */
-static size_t score_stride(const struct attention *p, size_t keys)
+static size_t score_stride(const struct qvitp_attention *p, size_t keys)
 {
     return qvitp_round_up(qvitp_packed_n(p->query.kernel, keys), QVIT_ALIGNMENT);
 }
 
-static size_t carve_scratch(const struct attention *p, size_t keys, void *base, struct scratch *s)
+static size_t carve_scratch(const struct qvitp_attention *p, size_t keys, void *base,
+                            struct scratch *s)
 {
     struct qvitp_carver c = {base, 0};
     size_t columns = qvitp_vector_columns(p->query.kernel, keys);
@@ -303,12 +68,14 @@ size_t qvit_attention_workspace_size(const qvit_plan *plan, size_t query_tokens,
 {
     if (!plan || plan->op != QVITP_OP_ATTENTION || !query_tokens || !key_tokens) return 0;
     struct scratch unused;
-    size_t one = carve_scratch((const struct attention *)plan, key_tokens, NULL, &unused);
+    size_t one = carve_scratch((const struct qvitp_attention *)plan, key_tokens, NULL, &unused);
     return qvitp_mul(one, plan->engine->executor.workers);
 }
 
+/* ---- work ---- */
+
 struct run {
-    const struct attention *plan;
+    const struct qvitp_attention *plan;
     const qvit_attention_args *args;
     size_t batch, queries, keys, per_worker;
     struct qvitp_units units;
@@ -363,7 +130,7 @@ struct head_run {
 static void pack_head(struct head_run *h)
 {
     const struct run *r = h->run;
-    const struct attention *p = r->plan;
+    const struct qvitp_attention *p = r->plan;
     struct head_view key = view(r->args->key, r->args->key_rows, h->batch, h->head);
     struct head_view value = view(r->args->value, r->args->key_rows, h->batch, h->head);
     struct qvitp_operand keys = {key.data, key.stride, key.rows, 0};
@@ -382,7 +149,7 @@ static void pack_head(struct head_run *h)
  * see them raw. */
 static void compute_scores(const struct head_run *h, size_t first, size_t rows)
 {
-    const struct attention *p = h->run->plan;
+    const struct qvitp_attention *p = h->run->plan;
     const struct scratch *s = &h->scratch;
     int floats = p->types[0] == QVIT_DTYPE_F32;
     struct qvitp_epilogue epilogue = {
@@ -411,7 +178,7 @@ static void compute_scores(const struct head_run *h, size_t first, size_t rows)
 static void compute_probabilities(const struct head_run *h, size_t first, size_t rows)
 {
     const struct run *r = h->run;
-    const struct attention *p = r->plan;
+    const struct qvitp_attention *p = r->plan;
     const qvit_attention_args *a = r->args;
     size_t stride = score_stride(p, r->keys);
     for (size_t i = 0; i < rows; i++) {
@@ -438,7 +205,7 @@ static void compute_probabilities(const struct head_run *h, size_t first, size_t
 /* Divides rows of P V by the sums of their exponentials, on their way to the output. */
 static void rescale_context(const struct head_run *h, size_t first, size_t rows)
 {
-    const struct attention *p = h->run->plan;
+    const struct qvitp_attention *p = h->run->plan;
     const struct scratch *s = &h->scratch;
     struct qvitp_rescale row = p->rescale;
     if (row.mul) row.mul += h->head * p->head_columns, row.add += h->head * p->head_columns;
@@ -453,7 +220,7 @@ static void rescale_context(const struct head_run *h, size_t first, size_t rows)
 /* P V for the scratch rows; with window rows, to the places of their tokens. */
 static void compute_context(const struct head_run *h, size_t first, size_t rows)
 {
-    const struct attention *p = h->run->plan;
+    const struct qvitp_attention *p = h->run->plan;
     size_t at = h->head * p->head_columns, stride = score_stride(p, h->run->keys);
     int floats = p->types[0] == QVIT_DTYPE_F32;
     struct qvitp_epilogue epilogue = p->context;
@@ -497,7 +264,7 @@ static void compute_context(const struct head_run *h, size_t first, size_t rows)
 static void run_unit(void *argument, size_t unit, size_t worker)
 {
     const struct run *r = argument;
-    const struct attention *p = r->plan;
+    const struct qvitp_attention *p = r->plan;
     size_t split = unit % r->units.splits, pair = unit / r->units.splits;
     struct head_run h = {.run = r, .batch = pair / p->heads, .head = pair % p->heads};
     carve_scratch(p, r->keys, (char *)r->args->workspace + worker * r->per_worker, &h.scratch);
@@ -515,6 +282,8 @@ static void run_unit(void *argument, size_t unit, size_t worker)
         compute_context(&h, first, count);
     }
 }
+
+/* ---- arguments ---- */
 
 /* Checks a row index and that all its rows lie inside a tensor of `tokens` rows. */
 static qvit_status check_rows(const qvit_tensor *rows, const char *name, size_t tokens,
@@ -552,7 +321,7 @@ static qvit_status check_cells(const struct run *r, const qvit_tensor *t, const 
 /* Reads the sizes off the tensors that have them, then checks all the others against these. */
 static qvit_status check_tensors(struct run *r, qvit_error *error)
 {
-    const struct attention *p = r->plan;
+    const struct qvitp_attention *p = r->plan;
     const qvit_attention_args *a = r->args;
     size_t any[4] = {a->query_rows ? 1 : 0, 0, p->heads, p->dim};
     QVITP_TRY(qvitp_tensor_expect(a->query, "query", p->types[0], 0, 4, any, error));
@@ -597,7 +366,7 @@ qvit_status qvit_attention_run(const qvit_plan *plan, const qvit_attention_args 
     QVITP_TRY(qvitp_plan_expect(plan, QVITP_OP_ATTENTION, error));
     qvit_attention_args a = QVIT_ATTENTION_ARGS_INIT;
     QVITP_TRY(QVITP_READ(&a, args, error));
-    struct run r = {.plan = (const struct attention *)plan, .args = &a};
+    struct run r = {.plan = (const struct qvitp_attention *)plan, .args = &a};
     QVITP_TRY(check_args(&r, error));
     size_t workers = plan->engine->executor.workers;
     size_t needed = qvit_attention_workspace_size(plan, r.queries, r.keys);
