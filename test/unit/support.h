@@ -6,6 +6,7 @@
  *   allocators   struct heap: counts, checks what is given back, fails on request
  *   memory       guarded(): ends where a page begins that nobody may touch
  *   tensors      struct view: strides with gaps, whose bytes are canaries
+ *   numbers      random_size(), random_bits(), random_between()
  *   quantizers   quantizer_layer(), quantizer_with(); struct coder: what a code means, in double
  *
  * What these functions make lives until release(), which a test calls at its end.
@@ -36,6 +37,9 @@ static qvit_error why;
         qvit_status must_ = (call);                                                                \
         if (must_) FAIL("%s: %s: %s", #call, qvit_status_name(must_), why.text);                   \
     } while (0)
+
+/* Rounding of one float operation, relative. */
+#define UNIT 6e-8
 
 /* ---- life: objects and memory that release() gives back ---- */
 
@@ -469,6 +473,20 @@ static inline void fill_value(const qvit_tensor *t, double value)
     for (size_t i = 0; i < tensor_count(t); i++) tensor_set(t, i, value);
 }
 
+/* ---- random numbers ---- */
+
+/* 1..most, small numbers as likely as large ones. */
+static inline size_t random_size(size_t most) { return 1 + test_below(1 + test_below(most)); }
+
+/* The width of codes. */
+static inline int32_t random_bits(void) { return 2 + (int32_t)test_below(7); }
+
+/* In [low, high). */
+static inline float random_between(float low, float high)
+{
+    return low + (test_uniform() + 1) / 2 * (high - low);
+}
+
 /* ---- granularities and quantizers ---- */
 
 /* Random boundaries and, sometimes, a random order on every side that is not QVIT_ANY. */
@@ -558,12 +576,6 @@ static inline qvit_quantizer *quantizer_layer(const qvit_engine *engine, qvit_sc
     return quantizer_with(engine, scheme, bits, flags, NULL, &scale,
                           scheme_is_twin(scheme) ? &scale2 : NULL,
                           scheme == QVIT_SCHEME_ASYMMETRIC ? &zero_point : NULL);
-}
-
-/* In [low, high). */
-static inline float random_between(float low, float high)
-{
-    return low + (test_uniform() + 1) / 2 * (high - low);
 }
 
 /*

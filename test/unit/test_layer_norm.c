@@ -4,9 +4,6 @@
  */
 #include "support.h"
 
-/* Rounding of one float operation, relative. */
-#define UNIT 6e-8
-
 enum output { OUT_F32, OUT_U8, OUT_S8, OUTPUTS };
 
 struct norm {
@@ -24,9 +21,6 @@ static void norm_free(struct norm *l)
     free(l->value), free(l->bound);
     release();
 }
-
-/* 1..most, small numbers as likely as large ones. */
-static size_t random_size(size_t most) { return 1 + test_below(1 + test_below(most)); }
 
 static void random_rows(struct norm *l, size_t most)
 {

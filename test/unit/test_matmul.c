@@ -4,9 +4,6 @@
  */
 #include "support.h"
 
-/* Rounding of one float operation, relative. */
-#define UNIT 6e-8
-
 enum output { OUT_F32, OUT_S32, OUT_U8, OUT_S8, OUTPUTS };
 
 /* One product with its operands. left 0: floats. */
@@ -26,11 +23,6 @@ static void product_free(struct product *p)
     free(p->value), free(p->bound);
     release();
 }
-
-/* 1..most, small numbers as likely as large ones. */
-static size_t random_size(size_t most) { return 1 + test_below(1 + test_below(most)); }
-
-static int32_t random_bits(void) { return 2 + (int32_t)test_below(7); }
 
 /* Layer, or one block for each head over heads * width columns. */
 static qvit_granularity *random_heads(const struct product *p, size_t width)
