@@ -2,6 +2,7 @@
  * calibration.h - what the tests of the calibrator share, on top of support.h.
  *
  *   calibrators  calibrator_new(), add_linear(), add_matmul(), observe(), solve(), result_of()
+ *   refusals     REFUSED(), REFUSED_FOR()
  *   results      struct bytes: everything that a result holds, one byte after another
  *   arithmetic   products in double, of floats and of what codes mean
  *
@@ -145,6 +146,34 @@ static inline const qvit_result *result_of(const qvit_calibrator *c, size_t site
     MUST(qvit_calibrator_result(c, site, &r, &why));
     return hold_result(r);
 }
+
+/* ---- calls that fail ---- */
+
+/* Fails unless the call gives this status, and the error says so with a text. */
+#define CHECK_REFUSED(call, expected)                                                              \
+    do {                                                                                           \
+        memset(&why, 0xA5, sizeof why);                                                            \
+        qvit_status got_ = (call);                                                                 \
+        if (got_ != (expected))                                                                    \
+            FAIL("%s: %s, not %s: %.100s", #call, qvit_status_name(got_),                          \
+                 qvit_status_name(expected), got_ ? why.text : "");                                \
+        CHECK_EQ(why.status, got_);                                                                \
+        CHECK(why.text[0] && memchr(why.text, 0, sizeof why.text));                                \
+    } while (0)
+
+/* The same of a call that reads no saved bytes: the error names none of them. */
+#define REFUSED(call, expected)                                                                    \
+    do {                                                                                           \
+        CHECK_REFUSED(call, expected);                                                             \
+        CHECK_EQ(why.offset, 0);                                                                   \
+    } while (0)
+
+/* The same, and the text contains `word`. */
+#define REFUSED_FOR(call, expected, word)                                                          \
+    do {                                                                                           \
+        CHECK_REFUSED(call, expected);                                                             \
+        if (!strstr(why.text, (word))) FAIL("no \"%s\" in: %s", (word), why.text);                 \
+    } while (0)
 
 /* ---- what a result holds ---- */
 
