@@ -72,7 +72,7 @@ static void b_a_model_is_solved_from_front_to_back(void)
 }
 
 /* (c) A result holds both quantizers, codes, bias, orders and the vectors of scales and shifts;
- * sites can be tied. What is in them: test_calibrator.c. */
+ * sites can be tied. What is in them: test_calibrator.c, test_calibrator_ties.c. */
 static void c_a_result_has_a_place_for_everything(void)
 {
     qvit_tensor w = matrix(4, 4, 1), x = matrix(20, 4, 1), bias = normals(1, (size_t[]){4}, 1);

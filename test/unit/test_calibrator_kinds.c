@@ -1,0 +1,226 @@
+/*
+ * test_calibrator_kinds.c - matmul sites, and inputs of every kind: behind a softmax or a GELU, images.
+ */
+#include "solving.h"
+
+/* ---- matmul sites ---- */
+
+static double head_top(const qvit_tensor *view, size_t head)
+{
+    double top = 0;
+    for (size_t i = 0; i < tensor_count(view); i++)
+        if (i / (view->dims[2] * view->dims[3]) % view->dims[1] == head)
+            top = fmax(top, fabs(tensor_get(view, i)));
+    return top;
+}
+
+static void minmax_of_a_matmul_site_is_known_exactly(void)
+{
+    struct operand q = operand_new(SAMPLES, HEADS, TOKENS, WIDTH, 1);
+    struct operand k = operand_new(SAMPLES, HEADS, TOKENS + 2, WIDTH, 3);
+    qvit_calibrator *c = calibrator_new(engine_new());
+    add_matmul(c, QVIT_INPUT_GENERIC, HEADS, true);
+    observe_pair(c, 0, &q.view, &k.view);
+    solve(c, "minmax", 4, 7, NULL); /* both operands have the inputs' width */
+    const qvit_result *r = result_of(c, 0);
+    const qvit_quantizer *sides[2] = {input_of(r), second_of(r)};
+    const qvit_tensor *views[2] = {&q.view, &k.view};
+    for (int s = 0; s < 2; s++) {
+        CHECK_EQ(qvit_quantizer_scheme(sides[s]), QVIT_SCHEME_SYMMETRIC);
+        CHECK_EQ(qvit_quantizer_bits(sides[s]), 7);
+        const qvit_granularity *g = qvit_quantizer_granularity(sides[s]);
+        CHECK_EQ(qvit_granularity_blocks(g), HEADS);
+        for (size_t h = 0; h < HEADS; h++) {
+            CHECK_EQ(qvit_granularity_block_of(g, 5, h * WIDTH), h);
+            CHECK_EQ(qvit_granularity_block_of(g, 5, h * WIDTH + WIDTH - 1), h);
+            CHECK_NEAR(scale_of(sides[s], h), symmetric_scale(head_top(views[s], h), 7), 0);
+        }
+        CHECK(qvit_granularity_block_of(g, 0, HEADS * WIDTH) == QVIT_ANY);
+    }
+    CHECK(!part_of(r, QVIT_RESULT_WEIGHT_CODES).data);
+    CHECK_EQ(qvit_result_weight_bytes(r), 0);
+    solve(c, "minmax", 8, 8, NULL);
+    CHECK_EQ(qvit_quantizer_flags(second_of(result_of(c, 0))), QVIT_QUANTIZER_NARROW);
+    give_back();
+}
+
+/* The squared error, or 1 - cosine, of all heads' products. right: [.., n, k] or [.., k, n]. */
+static double matmul_distance(const qvit_tensor *left, const qvit_tensor *right,
+                              const qvit_tensor *left_coded, const qvit_tensor *right_coded,
+                              bool transposed, bool cosine)
+{
+    size_t samples = left->dims[0], heads = left->dims[1], m = left->dims[2], k = left->dims[3];
+    size_t n = transposed ? right->dims[2] : right->dims[3];
+    double distance = 0, *sums = malloc(2 * n * sizeof *sums);
+    if (!sums) FAIL("memory");
+    for (size_t i = 0; i < samples * heads * m; i++) {
+        size_t matrix_at = i / m * n * k;
+        for (size_t j = 0; j < n; j++) {
+            sums[j] = sums[n + j] = 0;
+            for (size_t p = 0; p < k; p++) {
+                size_t at = matrix_at + (transposed ? j * k + p : p * n + j);
+                sums[j] += tensor_get(left, i * k + p) * tensor_get(right, at);
+                sums[n + j] += tensor_get(left_coded, i * k + p) * tensor_get(right_coded, at);
+            }
+        }
+        distance +=
+            cosine ? 1 - mean_cosine(sums, sums + n, 1, n) : squared_distance(sums, sums + n, n);
+    }
+    free(sums);
+    return distance;
+}
+
+/* What the quantizers of a result make of two operands, measured. */
+static double matmul_result_distance(const qvit_result *r, const struct operand *left,
+                                     const struct operand *right, bool transposed, bool cosine)
+{
+    qvit_tensor a = fake_of(input_of(r), &left->flat), b = fake_of(second_of(r), &right->flat);
+    qvit_tensor av = same_view(left, &a, QVIT_DTYPE_F32), bv = same_view(right, &b, QVIT_DTYPE_F32);
+    return matmul_distance(&left->view, &right->view, &av, &bv, transposed, cosine);
+}
+
+static void searches_of_matmul_sites_beat_minmax(void)
+{
+    for (int cosine = 0; cosine < 2; cosine++)
+        for (int transposed = 0; transposed < 2; transposed++)
+            for (int bits = 3; bits <= 5; bits++) {
+                struct operand a = operand_new(SAMPLES, HEADS, TOKENS, WIDTH, 1);
+                struct operand b = transposed ? operand_new(SAMPLES, HEADS, TOKENS + 3, WIDTH, 1)
+                                              : operand_new(SAMPLES, HEADS, WIDTH, TOKENS + 3, 1);
+                add_outliers(&a.flat, 97, 3), add_outliers(&b.flat, 97, 3);
+                qvit_calibrator *c = calibrator_new(engine_new());
+                add_matmul(c, QVIT_INPUT_GENERIC, HEADS, transposed);
+                observe_pair(c, 0, &a.view, &b.view);
+                solve(c, "minmax", 8, bits, NULL);
+                double before = matmul_result_distance(result_of(c, 0), &a, &b, transposed, cosine);
+                solve(c, cosine ? "cosine" : "mse", 8, bits, NULL);
+                double after = matmul_result_distance(result_of(c, 0), &a, &b, transposed, cosine);
+                if (!(after < before))
+                    FAIL("%s, %d bits: %g, minmax %g", cosine ? "cosine" : "mse", bits, after,
+                         before);
+                give_back();
+            }
+}
+
+/* ---- kinds of inputs ---- */
+
+static void softmax_inputs_share_one_quantizer_and_may_be_twins(void)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        for (int bits = 4; bits <= 8; bits += 2) {
+            struct operand p = operand_new(SAMPLES, HEADS, TOKENS, 40, 1);
+            struct operand v = operand_new(SAMPLES, HEADS, 40, WIDTH, 1);
+            make_softmax(&p.view);
+            qvit_calibrator *c = calibrator_new(engine_new());
+            add_matmul(c, QVIT_INPUT_SOFTMAX, HEADS, false);
+            observe_pair(c, 0, &p.view, &v.view);
+            solve(c, recipes[i], 8, bits, NULL);
+            const qvit_result *r = result_of(c, 0);
+            CHECK_EQ(qvit_quantizer_scheme(input_of(r)), QVIT_SCHEME_ASYMMETRIC);
+            CHECK_EQ(zero_of(input_of(r)), 0);
+            CHECK_EQ(qvit_granularity_blocks(qvit_quantizer_granularity(input_of(r))), 1);
+            CHECK_EQ(qvit_granularity_blocks(qvit_quantizer_granularity(second_of(r))), HEADS);
+
+            solve(c, recipes[i], 8, bits, "twin=softmax");
+            r = result_of(c, 0);
+            CHECK_EQ(qvit_quantizer_scheme(input_of(r)), QVIT_SCHEME_TWIN_SOFTMAX);
+            CHECK_EQ(qvit_granularity_blocks(qvit_quantizer_granularity(input_of(r))), 1);
+            double scale2 = 1.0 / ((1 << (bits - 1)) - 1); /* 1.0 is exact */
+            CHECK_NEAR(scale2_of(input_of(r)), (float)scale2, 0);
+            double cut = log2(scale2 / (double)scale_of(input_of(r), 0));
+            CHECK(cut > -0.001 && cut < 15.001);
+            CHECK_NEAR(cut, nearbyint(cut), 1e-5);
+            solve(c, recipes[i], 8, bits, "twin=gelu"); /* says nothing about softmax */
+            CHECK_EQ(qvit_quantizer_scheme(input_of(result_of(c, 0))), QVIT_SCHEME_ASYMMETRIC);
+            give_back();
+        }
+}
+
+static void gelu_inputs_may_be_twins(void)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        for (int bits = 4; bits <= 8; bits += 2) {
+            qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, 1);
+            make_gelu(&x);
+            qvit_calibrator *c = calibrator_new(engine_new());
+            add_linear(c, QVIT_INPUT_GELU, &w, NULL);
+            add_linear(c, QVIT_INPUT_GENERIC, &w, NULL);
+            observe(c, 0, &x), observe(c, 1, &x);
+            solve(c, recipes[i], 8, bits, "twin=softmax,gelu");
+            const qvit_quantizer *q = input_of(result_of(c, 0));
+            CHECK_EQ(qvit_quantizer_scheme(q), QVIT_SCHEME_TWIN_GELU);
+            CHECK_NEAR(scale_of(q, 0) * (float)(1 << (bits - 1)), 0.17, 0.01);
+            CHECK(scale2_of(q) > scale_of(q, 0));
+            CHECK_EQ(qvit_quantizer_scheme(input_of(result_of(c, 1))), QVIT_SCHEME_ASYMMETRIC);
+            solve(c, recipes[i], 8, bits, "twin=none");
+            CHECK_EQ(qvit_quantizer_scheme(input_of(result_of(c, 0))), QVIT_SCHEME_ASYMMETRIC);
+            give_back();
+        }
+}
+
+/* Few bits and small values that matter are what twins are for. */
+static void twins_are_nearer_at_few_bits(void)
+{
+    struct operand p = operand_new(SAMPLES, HEADS, TOKENS, 100, 1);
+    struct operand v = operand_new(SAMPLES, HEADS, 100, WIDTH, 1);
+    make_softmax(&p.view);
+    qvit_calibrator *c = calibrator_new(engine_new());
+    add_matmul(c, QVIT_INPUT_SOFTMAX, HEADS, false);
+    observe_pair(c, 0, &p.view, &v.view);
+    for (int bits = 5; bits <= 6; bits++) {
+        solve(c, "mse", 8, bits, NULL);
+        double plain = matmul_result_distance(result_of(c, 0), &p, &v, false, false);
+        solve(c, "mse", 8, bits, "twin=softmax");
+        double twin = matmul_result_distance(result_of(c, 0), &p, &v, false, false);
+        if (!(twin < plain)) FAIL("%d bits: %g, plain %g", bits, twin, plain);
+    }
+    give_back();
+}
+
+static void images_stay_as_they_are(void)
+{
+    for (size_t i = 0; i < RECIPES; i++)
+        for (int bits = 4; bits <= 8; bits += 4)
+            for (int floats = 0; floats < 2; floats++) {
+                qvit_tensor w = matrix(4, 12, 1);
+                qvit_tensor x =
+                    view_dense(floats ? QVIT_DTYPE_F32 : QVIT_DTYPE_U8, 3, (size_t[]){3, 7, 12}).t;
+                fill_codes(&x, 10, 200);
+                qvit_calibrator *c = calibrator_new(engine_new());
+                add_linear(c, QVIT_INPUT_IMAGE, &w, NULL);
+                observe(c, 0, &x);
+                solve(c, recipes[i], bits, bits, "twin=softmax,gelu input=symmetric");
+                const qvit_result *r = result_of(c, 0);
+                CHECK_EQ(qvit_quantizer_scheme(input_of(r)), QVIT_SCHEME_ASYMMETRIC);
+                CHECK_EQ(qvit_quantizer_bits(input_of(r)), 8);
+                CHECK_NEAR(scale_of(input_of(r), 0), 1, 0);
+                CHECK_EQ(zero_of(input_of(r)), 0);
+                CHECK_EQ(qvit_quantizer_bits(second_of(r)), bits);
+                give_back();
+            }
+}
+
+static void images_need_no_observation_without_a_search(void)
+{
+    qvit_tensor w = matrix(3, 5, 1);
+    for (size_t i = 0; i < RECIPES; i++) {
+        qvit_calibrator *c = calibrator_new(engine_new());
+        add_linear(c, QVIT_INPUT_IMAGE, &w, NULL);
+        CHECK_EQ(solve_status(c, recipes[i], 8, 8, NULL), i < 2 ? QVIT_OK : QVIT_ERR_STATE);
+        forget_calibrators();
+    }
+    give_back();
+}
+
+int main(int argc, char **argv)
+{
+    test_begin(argc, argv);
+    RUN(minmax_of_a_matmul_site_is_known_exactly);
+    RUN(searches_of_matmul_sites_beat_minmax);
+    RUN(softmax_inputs_share_one_quantizer_and_may_be_twins);
+    RUN(gelu_inputs_may_be_twins);
+    RUN(twins_are_nearer_at_few_bits);
+    RUN(images_stay_as_they_are);
+    RUN(images_need_no_observation_without_a_search);
+    return test_end();
+}
