@@ -1068,6 +1068,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
  *                                             one tensor
  *       weights=row|layer                     a scale for each output or one for all (row)
+ *       weight-codes=symmetric|asymmetric     weights of up to 7 bits have zero points, too, which
+ *                                             serves small blocks best; of 8 bits never (symmetric)
  *       row-blocks=0..65536                   scales over the outputs, each for a run of them of equal
  *                                             size; 0: as weights= says (0)
  *       column-blocks=1..65536                blocks of inputs with scales of their own (1); a search
@@ -1305,7 +1307,8 @@ typedef int32_t qvit_result_key;
 enum {
     QVIT_RESULT_INPUT = 1,        /* quantizer of the (left) input                               */
     QVIT_RESULT_SECOND = 2,       /* quantizer of the weights, or of the right operand           */
-    QVIT_RESULT_WEIGHT_CODES = 3, /* [outputs, inputs]: up to 4 bits S4, up to 6 S6, else S8     */
+    QVIT_RESULT_WEIGHT_CODES = 3, /* [outputs, inputs]: up to 4 bits S4, up to 6 S6, else S8; with
+                                     zero points up to 4 bits U4, else U8                        */
     QVIT_RESULT_BIAS = 4,         /* F32 [outputs]: bias with all corrections; may be absent     */
     QVIT_RESULT_INPUT_SCALE = 5,  /* F32 [inputs]: the producer of the input writes              */
     QVIT_RESULT_INPUT_SHIFT = 6,  /*     (x - shift) / scale instead of x; absent: 1 and 0       */
@@ -1362,9 +1365,9 @@ enum {
 QVIT_API double qvit_result_score(const qvit_result *result, qvit_score_key key);
 
 /*
- * Bytes to store the weights of this site, which is what their tensors take: the codes as they lie
- * in WEIGHT_CODES (2 and 3 bits take the 4 of S4, 5 bits the 6 of S6, 7 bits the 8 of S8), and
- * their scales. 0 for matmul sites. The biases are not in it. For the memory at run time see
+ * Bytes to store the weights of this site: the codes as they lie in WEIGHT_CODES (2 and 3 bits take
+ * the 4 of S4 or U4, 5 bits the 6 of S6, 7 bits the 8 of S8), their scales, and a byte for each zero
+ * point. 0 for matmul sites. The biases are not in it. For the memory at run time see
  * qvit_plan_packed_bytes.
  */
 QVIT_API size_t qvit_result_weight_bytes(const qvit_result *result);
@@ -1454,7 +1457,7 @@ QVIT_API void qvit_card_options_init(qvit_card_options *options, size_t size);
  *                quantizers; the range of its channels' scales and shifts; whether its bias was
  *                changed; weight_bytes; scores; `accumulated`; and the histogram of its input
  *
- * Of more than 16 scales min, median and max stand for all. The histogram is of the float model's
+ * Of more than 16 scales or zero points min, median and max stand for all. The histogram is of the float model's
  * input, before channels are scaled: for each sign edges and counts, eight bins to an octave, from
  * the first to the last that is not empty; `tiny` counts what is smaller than `tiny_below`, zeros
  * among it. Numbers that are not finite are null: an SQNR without noise, a score without rows.

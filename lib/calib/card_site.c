@@ -27,11 +27,6 @@ static const char *kind_name(qvit_input_kind kind)
     return names[kind];
 }
 
-static const char *dtype_name(qvit_dtype dtype)
-{
-    return dtype == QVIT_DTYPE_S4 ? "s4" : dtype == QVIT_DTYPE_S6 ? "s6" : "s8";
-}
-
 /* ---- quantizers ---- */
 
 static int compare(const void *left, const void *right)
@@ -48,10 +43,10 @@ float qvitp_card_median(float *values, size_t count)
     return (float)(((double)values[(count - 1) / 2] + (double)values[count / 2]) / 2);
 }
 
-static void put_range(struct qvitp_card *card, const float *values, size_t count)
+/* What `count` numbers in the scratch range over. */
+static void put_range(struct qvitp_card *card, size_t count)
 {
     struct qvitp_json *j = &card->json;
-    memcpy(card->scratch, values, count * sizeof *values);
     float median = qvitp_card_median(card->scratch, count);
     qvitp_json_object(j);
     qvitp_json_real(j, "min", (double)card->scratch[0]);
@@ -61,18 +56,37 @@ static void put_range(struct qvitp_card *card, const float *values, size_t count
     qvitp_json_object_end(j);
 }
 
-static void put_scales(struct qvitp_card *card, const char *name, const float *scale, size_t count)
+/* `count` numbers in the scratch, one by one or what they range over. */
+static void put_numbers(struct qvitp_card *card, const char *name, size_t count)
 {
     struct qvitp_json *j = &card->json;
-    if (!scale) return;
     qvitp_json_key(j, name);
     if (count > LISTED) {
-        put_range(card, scale, count);
+        put_range(card, count);
         return;
     }
     qvitp_json_array(j);
-    for (size_t i = 0; i < count; i++) qvitp_json_number(j, (double)scale[i]);
+    for (size_t i = 0; i < count; i++) qvitp_json_number(j, (double)card->scratch[i]);
     qvitp_json_array_end(j);
+}
+
+static void put_scales(struct qvitp_card *card, const char *name, const float *scale, size_t count)
+{
+    if (!scale) return;
+    memcpy(card->scratch, scale, count * sizeof *scale);
+    put_numbers(card, name, count);
+}
+
+/* One is a number, several are listed as scales are. */
+static void put_zero_points(struct qvitp_card *card, const qvit_quantizer *q)
+{
+    if (!q->zero_point) return;
+    if (q->blocks == 1) {
+        qvitp_json_whole(&card->json, "zero_point", q->zero_point[0]);
+        return;
+    }
+    for (size_t i = 0; i < q->blocks; i++) card->scratch[i] = (float)q->zero_point[i];
+    put_numbers(card, "zero_point", q->blocks);
 }
 
 static void put_quantizer(struct qvitp_card *card, const char *name, const char *granularity,
@@ -91,7 +105,7 @@ static void put_quantizer(struct qvitp_card *card, const char *name, const char 
     qvitp_json_size(j, "column_blocks", q->granularity->col_blocks);
     put_scales(card, "scale", q->scale, q->blocks);
     put_scales(card, "scale2", q->scale2, q->blocks);
-    if (q->zero_point && q->blocks == 1) qvitp_json_whole(j, "zero_point", q->zero_point[0]);
+    put_zero_points(card, q);
     qvitp_json_object_end(j);
 }
 
@@ -102,7 +116,8 @@ static void put_channels(struct qvitp_card *card, const char *name, const float 
 {
     if (!values) return;
     qvitp_json_key(&card->json, name);
-    put_range(card, values, count);
+    memcpy(card->scratch, values, count * sizeof *values);
+    put_range(card, count);
 }
 
 static int bias_changed(const struct qvitp_site *site, const qvit_result *r)
@@ -140,7 +155,7 @@ static void put_result(struct qvitp_card *card, const struct qvitp_site *site, c
     if (linear) {
         qvitp_json_flag(j, "bias", r->bias != NULL);
         qvitp_json_flag(j, "bias_changed", bias_changed(site, r));
-        qvitp_json_text(j, "codes", dtype_name(r->code_dtype));
+        qvitp_json_text(j, "codes", qvitp_dtype_name(r->code_dtype));
         qvitp_json_size(j, "weight_bytes", qvit_result_weight_bytes(r));
     }
     put_scores(j, r);

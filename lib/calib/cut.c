@@ -8,6 +8,7 @@
 #include "base/shares.h"
 #include "calib/partition.h"
 #include "calib/trial.h"
+#include "op/product.h"
 #include "tensor.h"
 
 /* Row blocks of the weights that an order looks at one by one. */
@@ -130,9 +131,10 @@ static qvit_status take_bounds(struct cutting *c, const struct qvitp_partition *
                                qvit_error *error)
 {
     struct qvitp_k_blocks *b = &c->out->blocks;
+    const struct qvitp_recipe *r = &c->solving->recipe;
     const struct qvitp_gemm_kernel *kernel =
-        qvitp_trial_kernel(c->solving->engine, qvitp_scheme_is_twin(c->input->span.scheme),
-                           c->solving->recipe.weight_bits, 1);
+        qvitp_codes_kernel(c->solving->engine, qvitp_scheme_is_twin(c->input->span.scheme),
+                           qvitp_right_max(r->weight_bits, qvitp_weights_have_zero(r)), 1);
     size_t *starts = qvitp_pool_alloc(c->pool, p->blocks + 1, 2 * sizeof *starts), count = 0;
     if (!starts) return qvitp_no_memory(error);
     for (size_t i = 0; i < p->blocks; i++) {

@@ -56,14 +56,20 @@ static size_t count_scales(const struct qvitp_recipe *recipe, const struct qvitp
     return recipe->layer_weights ? s->output_parts : s->outputs;
 }
 
-/* The scale that a block of weights starts from: rows [first, end) of inputs [at, to). */
-static float first_scale(const struct qvitp_recipe *recipe, const struct qvitp_linear_part *p,
-                         size_t first, size_t end, size_t at, size_t to, float *block)
+/* What a block of weights starts from: share `share` of the rows, K-block h. */
+static void set_first_scale(const struct qvitp_recipe *recipe, const struct qvitp_linear_part *p,
+                            size_t share, size_t h, float *block)
 {
-    size_t count = 0;
-    for (size_t row = first; row < end; row++)
-        for (size_t i = at; i < to; i++) block[count++] = p->weight[row * p->site->inputs + i];
-    return qvitp_weight_scale(recipe, count, block);
+    const struct qvitp_product *product = &p->product;
+    const size_t end = qvitp_share(product->n, product->scales, share + 1);
+    size_t count = 0, at = h * product->scales + share;
+    int32_t zero;
+    for (size_t row = qvitp_share(product->n, product->scales, share); row < end; row++)
+        for (size_t i = qvitp_product_k_begin(product, h);
+             i < qvitp_product_k_begin(product, h + 1); i++)
+            block[count++] = p->weight[row * product->k + i];
+    product->scale[at] = product->base[at] = qvitp_weight_scale(recipe, count, block, &zero);
+    if (product->zero) product->zero[at] = zero;
 }
 
 static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear_part *p,
@@ -75,6 +81,11 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
     const size_t scales = count_scales(recipe, s), all = g->cut.blocks.count * scales;
     float *base = qvitp_pool_alloc(&g->pool, all, 2 * sizeof *base);
     float *block = qvitp_pool_alloc(&g->pool, s->outputs, s->inputs * sizeof *block);
+    int32_t *zero = NULL;
+    if (qvitp_weights_have_zero(recipe)) {
+        zero = qvitp_pool_alloc(&g->pool, all, sizeof *zero);
+        if (!zero) return qvitp_no_memory(error);
+    }
     if (!base || !block) return qvitp_no_memory(error);
     p->product = (struct qvitp_product){.n = s->outputs,
                                         .k = s->inputs,
@@ -83,17 +94,12 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
                                         .scales = scales,
                                         .base = base,
                                         .scale = base + all,
+                                        .zero = zero,
                                         .pieces = 1,
                                         .piece = &p->piece,
                                         .blocks = blocks,
                                         .coder_of = g->cut.chunks > 1 ? g->cut.chunk_of : NULL};
-    for (size_t i = 0; i < all; i++) {
-        size_t h = i / scales, share = i % scales;
-        base[all + i] = base[i] = first_scale(recipe, p, qvitp_share(s->outputs, scales, share),
-                                              qvitp_share(s->outputs, scales, share + 1),
-                                              qvitp_product_k_begin(&p->product, h),
-                                              qvitp_product_k_begin(&p->product, h + 1), block);
-    }
+    for (size_t i = 0; i < all; i++) set_first_scale(recipe, p, i % scales, i / scales, block);
     return QVIT_OK;
 }
 

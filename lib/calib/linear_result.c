@@ -43,18 +43,26 @@ static qvit_status weight_quantizer(struct qvitp_linear_group *g, const struct q
         QVITP_TRY(column_order(g, &o.col_order, error));
     }
     float *scale = qvitp_pool_alloc(&g->pool, scales, blocks * sizeof *scale);
-    if (!o.row_bounds || (blocks > 1 && !o.col_bounds) || !scale) return qvitp_no_memory(error);
-    for (size_t i = 0; i < scales * blocks; i++)
-        scale[i] = product->scale[i % blocks * scales + i / blocks];
+    int32_t *zero = qvitp_pool_alloc(&g->pool, scales, blocks * sizeof *zero);
+    if (!o.row_bounds || (blocks > 1 && !o.col_bounds) || !scale || !zero)
+        return qvitp_no_memory(error);
+    for (size_t i = 0; i < scales * blocks; i++) {
+        const size_t at = i % blocks * scales + i / blocks;
+        scale[i] = product->scale[at];
+        zero[i] = product->zero ? product->zero[at] : 0;
+    }
     qvit_granularity *granularity;
     QVITP_TRY(qvit_granularity_create(r->engine, &o, &granularity, error));
-    const qvit_parameter parameter = {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, scales * blocks, scale};
+    const qvit_parameter parameters[] = {
+        {QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, scales * blocks, scale},
+        {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, scales * blocks, zero}};
     qvit_quantizer_options made = QVIT_QUANTIZER_OPTIONS_INIT;
+    made.scheme = product->zero ? QVIT_SCHEME_ASYMMETRIC : QVIT_SCHEME_SYMMETRIC;
     made.bits = product->bits;
-    made.flags = qvitp_right_flags(product->bits);
+    made.flags = product->zero ? 0 : qvitp_right_flags(product->bits);
     made.granularity = granularity;
-    made.parameters = &parameter;
-    made.parameter_count = 1;
+    made.parameters = parameters;
+    made.parameter_count = product->zero ? 2 : 1;
     qvit_status status = qvit_quantizer_create(r->engine, &made, &r->second, error);
     qvit_granularity_destroy(granularity);
     return status;
@@ -90,25 +98,39 @@ static qvit_status input_quantizer(struct qvitp_linear_group *g, qvit_result *r,
 }
 
 /* The narrowest type of weights for these bits. */
-static qvit_dtype code_dtype(int32_t bits)
+static qvit_dtype code_dtype(const struct qvitp_product *p)
 {
-    return bits <= 4 ? QVIT_DTYPE_S4 : bits <= 6 ? QVIT_DTYPE_S6 : QVIT_DTYPE_S8;
+    if (p->zero) return p->bits <= 4 ? QVIT_DTYPE_U4 : QVIT_DTYPE_U8;
+    return p->bits <= 4 ? QVIT_DTYPE_S4 : p->bits <= 6 ? QVIT_DTYPE_S6 : QVIT_DTYPE_S8;
+}
+
+/* The codes of a row as the caller gets them: by channel, and with their zero points. */
+static void row_codes(const struct qvitp_linear_group *g, const struct qvitp_linear_part *p,
+                      size_t row, int32_t *codes)
+{
+    const struct qvitp_product *product = &p->product;
+    for (size_t h = 0; h < qvitp_product_k_blocks(product); h++) {
+        const size_t at = h * product->scales + qvitp_product_block(product, row);
+        const int32_t zero = product->zero ? product->zero[at] : 0;
+        for (size_t i = qvitp_product_k_begin(product, h);
+             i < qvitp_product_k_begin(product, h + 1); i++)
+            codes[qvitp_order_at(g->cut.order, i)] = zero + (int8_t)p->codes[row * product->k + i];
+    }
 }
 
 static qvit_status store_codes(struct qvitp_linear_group *g, const struct qvitp_linear_part *p,
                                qvit_result *r, qvit_error *error)
 {
     const size_t dims[2] = {r->outputs, r->inputs};
-    r->code_dtype = code_dtype(p->product.bits);
+    r->code_dtype = code_dtype(&p->product);
     r->codes = qvitp_engine_alloc(r->engine, qvit_tensor_bytes(r->code_dtype, 2, dims), 1);
     if (!r->codes) return qvitp_no_memory(error);
     qvit_tensor stored;
     qvit_tensor_init(&stored, r->codes, r->code_dtype, 2, dims);
-    int8_t *codes = qvitp_pool_alloc(&g->pool, r->inputs, 1); /* of a row, by channel */
+    int32_t *codes = qvitp_pool_alloc(&g->pool, r->inputs, sizeof *codes);
     if (!codes) return qvitp_no_memory(error);
     for (size_t row = 0; row < r->outputs; row++) {
-        for (size_t i = 0; i < r->inputs; i++)
-            codes[qvitp_order_at(g->cut.order, i)] = (int8_t)p->codes[row * r->inputs + i];
+        row_codes(g, p, row, codes);
         for (size_t c = 0; c < r->inputs; c++)
             qvitp_set_int(&stored, qvitp_tensor_row(&stored, row), c, codes[c]);
     }

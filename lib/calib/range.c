@@ -28,9 +28,16 @@ static float scale_of(double scale)
     return scale < (double)least_scale ? least_scale : (float)scale;
 }
 
+float qvitp_scale_over(double width, double steps)
+{
+    return width > 0 ? scale_of(width / steps) : 1;
+}
+
+double qvitp_symmetric_steps(int32_t bits) { return (double)(1 << (bits - 1)) - 0.5; }
+
 float qvitp_symmetric_scale(double top, int32_t bits)
 {
-    return top > 0 ? scale_of(top / ((double)(1 << (bits - 1)) - 0.5)) : 1;
+    return qvitp_scale_over(top, qvitp_symmetric_steps(bits));
 }
 
 /* What coding does to a value, squared. */
@@ -64,10 +71,22 @@ static double draw_in_weights(size_t count, const float *weight, int32_t bits, d
     return best;
 }
 
-float qvitp_weight_scale(const struct qvitp_recipe *r, size_t count, const float *weight)
+int qvitp_weights_have_zero(const struct qvitp_recipe *r)
 {
-    double top = 0;
-    for (size_t i = 0; i < count; i++) top = fmax(top, fabs((double)weight[i]));
+    return r->asymmetric_weights && r->weight_bits < 8;
+}
+
+float qvitp_weight_scale(const struct qvitp_recipe *r, size_t count, const float *weight,
+                         int32_t *zero)
+{
+    double lo = 0, hi = 0;
+    for (size_t i = 0; i < count; i++) {
+        lo = fmin(lo, (double)weight[i]);
+        hi = fmax(hi, (double)weight[i]);
+    }
+    *zero = 0;
+    if (qvitp_weights_have_zero(r)) return qvitp_asymmetric_scale(lo, hi, r->weight_bits, 1, zero);
+    double top = fmax(-lo, hi);
     if (r->range == QVITP_RANGE_ACIQ) top = draw_in_weights(count, weight, r->weight_bits, top);
     return qvitp_symmetric_scale(top, r->weight_bits);
 }
@@ -79,14 +98,20 @@ static struct qvitp_coder start(const struct qvitp_span *s)
     return c;
 }
 
+float qvitp_asymmetric_scale(double lo, double hi, int32_t bits, double factor, int32_t *zero)
+{
+    const double top = (double)((1 << bits) - 1), width = factor * (hi - lo);
+    const float scale = qvitp_scale_over(width, top);
+    *zero = width > 0 ? (int32_t)fmin(nearbyint(-factor * lo / (double)scale), top) : 0;
+    return scale;
+}
+
 static struct qvitp_coder asymmetric(const struct qvitp_span *s, double factor)
 {
     struct qvitp_coder c = start(s);
-    double width = factor * ((double)s->hi - (double)s->lo);
-    if (!(width > 0)) return c;
-    c.scale = scale_of(width / (double)c.hi);
-    double zero = nearbyint(-factor * (double)s->lo / (double)c.scale);
-    c.zero = (float)(zero > (double)c.hi ? (double)c.hi : zero);
+    int32_t zero;
+    c.scale = qvitp_asymmetric_scale((double)s->lo, (double)s->hi, s->bits, factor, &zero);
+    c.zero = (float)zero;
     return c;
 }
 

@@ -39,12 +39,24 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *span, int32_t cut);
  * never tries `high` itself), or one over that. */
 double qvitp_factor(const struct qvitp_recipe *recipe, size_t candidate);
 
-/* The scale of a symmetric quantizer whose largest value is `top`: top / (2^(bits-1) - 1/2). A top of 0
- * gives 1; a tiny one is raised to where products of scales stay normal numbers. */
+/* The scale with which so many steps span a width. A width of 0 gives 1; a tiny scale is raised to where
+ * products of scales stay normal numbers. */
+float qvitp_scale_over(double width, double steps);
+
+/* The scale of a symmetric quantizer whose largest value is `top`, which is 2^(bits-1) - 1/2 steps. */
+double qvitp_symmetric_steps(int32_t bits);
 float qvitp_symmetric_scale(double top, int32_t bits);
 
-/* The scale that a recipe gives a block of weights to begin with: of the largest, or ACIQ's. */
-float qvitp_weight_scale(const struct qvitp_recipe *recipe, size_t count, const float *weight);
+/* Whether a recipe gives weights zero points. With 8 bits never: their distances would not fit a byte. */
+int qvitp_weights_have_zero(const struct qvitp_recipe *recipe);
+
+/* The scale that a recipe gives a block of weights to begin with: of the largest, or ACIQ's. With a zero
+ * point, that of the range, and *zero. */
+float qvitp_weight_scale(const struct qvitp_recipe *recipe, size_t count, const float *weight,
+                         int32_t *zero);
+
+/* That of the range [lo, hi], which has 0 in it, drawn in or out by a factor, and the zero point. */
+float qvitp_asymmetric_scale(double lo, double hi, int32_t bits, double factor, int32_t *zero);
 
 /* Draws a range that holds all values of a group in towards [law_lo, law_hi], where a law of distribution
  * says that clipping pays, by as many QVITP_DRAWS-ths of the way as lose least by the histogram: laws are

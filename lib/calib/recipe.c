@@ -113,7 +113,7 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * that learn much behind the quantized prefix learn reluctantly, from all tokens. Twins for GELU
  * are worth one decibel with 8 bits for both; where weights have fewer, these decide. Weights of 4 bits have a
  * scale for every 64 inputs, which are put together so that they suit each other: 1.5 points and 9 % more
- * bytes than with a scale for a row.
+ * bytes than with a scale for a row; and a zero point beside it, worth another decibel.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
@@ -132,6 +132,7 @@ static void suit_widths(struct qvitp_recipe *r)
         r->block_length = 64;
         r->reorder = QVITP_ORDER_CLUSTER;
     }
+    r->asymmetric_weights = r->weight_bits <= 4; /* of 5 bits they would take a byte */
     if (r->weight_bits < 6 || r->input_bits < 6) {
         r->ridge = 3;
         r->damping = 0.3;

@@ -19,6 +19,7 @@ struct qvitp_recipe {
     int32_t candidates, refine, rounds, inverse_grid;
     /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
     int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
+    int32_t asymmetric_weights; /* where their width allows it: qvitp_weights_have_zero */
     /* Attention: probabilities relative to their row's largest, a scale for each channel of V. */
     int32_t relative, value_channels;
     /* Channels: the strength of their scales, the least range of one, and whether they are centred.

@@ -114,5 +114,6 @@ double qvit_result_score(const qvit_result *r, qvit_score_key key)
 
 size_t qvit_result_weight_bytes(const qvit_result *r)
 {
-    return r && r->codes ? code_bytes(r) + r->second->blocks * sizeof(float) : 0;
+    if (!r || !r->codes) return 0;
+    return code_bytes(r) + r->second->blocks * (sizeof(float) + (r->second->zero_point != NULL));
 }

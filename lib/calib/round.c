@@ -19,9 +19,21 @@ enum { BLOCK = 64, ROWS = 48, DESCENT_ROWS = 32 };
 
 static size_t pieces(size_t count, size_t size) { return count / size + (count % size != 0); }
 
-static void code_range(const struct qvitp_rounding *r, float *lo, float *hi)
+struct code_range {
+    float lo, hi;
+};
+
+/* The codes that one weight may have. */
+static struct code_range code_range(const struct qvitp_rounding *r, size_t row, size_t input)
 {
-    qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, r->bits, qvitp_right_flags(r->bits), lo, hi);
+    struct code_range range;
+    if (r->zero) {
+        const int32_t zero = r->zero[qvitp_rounding_block(r, row, input)];
+        return (struct code_range){(float)-zero, (float)((1 << r->bits) - 1 - zero)};
+    }
+    qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, r->bits, qvitp_right_flags(r->bits), &range.lo,
+                       &range.hi);
+    return range;
 }
 
 /* ---- the damped, permuted factor ---- */
@@ -115,7 +127,6 @@ struct gptq {
     const qvit_engine *engine;
     struct qvitp_left floats;
     struct qvitp_epilogue epilogue;
-    float lo, hi;
     size_t *order;  /* [k] */
     double *factor; /* [k][k] */
     float *
@@ -165,10 +176,10 @@ static void pack_block(void *argument, size_t block, size_t worker)
     }
 }
 
-static float nearest_code(float x, float lo, float hi)
+static float nearest_code(float x, struct code_range range)
 {
-    x = x > lo ? x : lo; /* NaN: lo */
-    x = x < hi ? x : hi;
+    x = x > range.lo ? x : range.lo; /* NaN: lo */
+    x = x < range.hi ? x : range.hi;
     return x + QVITP_ROUND_MAGIC - QVITP_ROUND_MAGIC;
 }
 
@@ -183,9 +194,10 @@ static void round_row(const struct gptq *g, size_t row, size_t first, size_t cou
 {
     int8_t *codes = g->codes + row * g->job->k;
     for (size_t j = count; j-- > 0;) {
-        float scale = qvitp_rounding_scale(g->job, row, g->order[first + j]);
-        float code = nearest_code((w[j] + sums[j]) / scale, g->lo, g->hi);
-        codes[g->order[first + j]] = (int8_t)code;
+        const size_t input = g->order[first + j];
+        float scale = qvitp_rounding_scale(g->job, row, input);
+        float code = nearest_code((w[j] + sums[j]) / scale, code_range(g->job, row, input));
+        codes[input] = (int8_t)code;
         e[j] = w[j] - scale * code;
         add_error(j, e[j], g->squares + (first + j) * BLOCK, sums);
     }
@@ -273,7 +285,6 @@ qvit_status qvitp_round_weights(const qvit_engine *engine, const struct qvitp_ro
 {
     struct qvitp_pool pool = {engine, NULL};
     struct gptq g = {.job = rounding, .engine = engine, .codes = codes};
-    code_range(rounding, &g.lo, &g.hi);
     qvit_status status = gptq(&g, &pool, error);
     qvitp_pool_free(&pool);
     if (status != QVIT_OK || (!loss && !rounding->passes)) return status;
@@ -290,7 +301,6 @@ qvit_status qvitp_round_weights(const qvit_engine *engine, const struct qvitp_ro
  */
 struct descent {
     const struct qvitp_rounding *job;
-    float lo, hi;
     double *inverse; /* [k]: 1 / H_jj; 0 where the input was always 0 */
     double *scratch; /* of every worker: two times [DESCENT_ROWS][k], and a panel */
     size_t per_worker;
@@ -315,7 +325,8 @@ static int sweep(const struct descent *d, size_t row, double *e, double *g)
         double scale = (double)qvitp_rounding_scale(d->job, row, j);
         double x = g[j] / scale * d->inverse[j];
         if (!(fabs(x) > 0.5)) continue;
-        double lowest = (double)d->lo - codes[j], highest = (double)d->hi - codes[j];
+        const struct code_range range = code_range(d->job, row, j);
+        double lowest = (double)range.lo - codes[j], highest = (double)range.hi - codes[j];
         double steps = fmin(fmax(nearbyint(x), lowest), highest);
         if (!(steps * (2 * x - steps) > least)) continue;
         codes[j] = (int8_t)(codes[j] + (int)steps);
@@ -358,7 +369,6 @@ qvit_status qvitp_round_descend(const qvit_engine *engine, const struct qvitp_ro
     size_t k = rounding->k;
     struct descent d = {.job = rounding, .codes = codes, .loss = loss};
     d.per_worker = qvitp_add(qvitp_mul(2 * DESCENT_ROWS, k), QVITP_PANEL);
-    code_range(rounding, &d.lo, &d.hi);
     size_t all = qvitp_mul(engine->executor.workers, d.per_worker);
     d.scratch = qvitp_engine_alloc(engine, qvitp_add(all, k), sizeof *d.scratch);
     if (!d.scratch) return qvitp_no_memory(error);

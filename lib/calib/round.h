@@ -38,10 +38,13 @@ struct qvitp_rounding {
     const float *weight; /* [n][k] */
     const float *scale;  /* > 0; of row r: scale[r * scale_stride], so that stride 0 shares one */
     size_t scale_stride;
+    const int32_t *zero;   /* NULL, or of each scale the zero point, 0..2^bits - 1 */
     const uint32_t *block; /* NULL, or [k] which of the row's scales, from there on, an input has */
-    int32_t bits;          /* 2..8: codes -2^(bits-1)..2^(bits-1)-1, and -127..127 of 8 bits */
-    const double *gram;    /* [k][k], symmetric, positive semidefinite */
-    double damping;        /* lambda, in means of the gram's diagonal; 0.01 is GPTQ's */
+    int32_t
+        bits; /* 2..8: codes -2^(bits-1)..2^(bits-1)-1, and -127..127 of 8 bits; with a zero point z,
+                     which then are 2..7, distances from it, -z..2^bits-1-z */
+    const double *gram; /* [k][k], symmetric, positive semidefinite */
+    double damping;     /* lambda, in means of the gram's diagonal; 0.01 is GPTQ's */
     int32_t
         by_diagonal; /* 1: columns in the order of falling diagonal (GPTQ's act-order), else 0, 1, ... */
     int32_t passes; /* of coordinate descent, at most */
@@ -62,10 +65,15 @@ qvit_status qvitp_round_weights(const qvit_engine *engine, const struct qvitp_ro
 qvit_status qvitp_round_descend(const qvit_engine *engine, const struct qvitp_rounding *rounding,
                                 int8_t *codes, double *loss, qvit_error *error);
 
-/* The one place that knows which weights share a scale. */
+/* The one place that knows which weights share a scale and a zero point. */
+static inline size_t qvitp_rounding_block(const struct qvitp_rounding *r, size_t row, size_t input)
+{
+    return row * r->scale_stride + (r->block ? r->block[input] : 0);
+}
+
 static inline float qvitp_rounding_scale(const struct qvitp_rounding *r, size_t row, size_t input)
 {
-    return r->scale[row * r->scale_stride + (r->block ? r->block[input] : 0)];
+    return r->scale[qvitp_rounding_block(r, row, input)];
 }
 
 /* bias[j] = mean_target[j] - sum_c scale_jc codes[j][c] mean_input[c]; means may be NULL: 0. */

@@ -50,6 +50,7 @@ const struct qvitp_setting qvitp_settings[] = {
     CHOICE("ratio", ratio_power, "free", "power"),
     CHOICE("input", symmetric_input, "asymmetric", "symmetric"),
     CHOICE("weights", layer_weights, "row", "layer"),
+    CHOICE("weight-codes", asymmetric_weights, "symmetric", "asymmetric"),
     WHOLE("row-blocks", row_blocks, 0, 65536),
     WHOLE("column-blocks", column_blocks, 1, 65536),
     WHOLE("block-length", block_length, 0, 65536),

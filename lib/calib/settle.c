@@ -90,6 +90,19 @@ static qvit_status add_nuclear(struct qvitp_pool *pool, size_t m, size_t n, cons
     return QVIT_OK;
 }
 
+/* Codes that lie at an end of their block's range. */
+static void score_right(const struct qvitp_product *p, const uint8_t *codes,
+                        struct qvitp_score *score)
+{
+    for (size_t row = 0; row < p->n; row++)
+        for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
+            const size_t first = qvitp_product_k_begin(p, h), end = qvitp_product_k_begin(p, h + 1);
+            struct qvitp_coder right =
+                qvitp_right_coder(p, h * p->scales + qvitp_product_block(p, row));
+            qvitp_score_codes(score, 1, &right, codes + row * p->k + first, end - first);
+        }
+}
+
 static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
                                 struct qvitp_score *score, qvit_error *error)
 {
@@ -98,10 +111,9 @@ static qvit_status score_linear(const struct qvitp_settling *s, struct work *w,
     if (!target) return qvitp_no_memory(error);
     add_offset(s, w, target);
     struct qvitp_outputs o = {m, n, n, w->out, target, w->piece.gradient};
-    struct qvitp_coder right = qvitp_right_coder(s->product->bits);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, s->coder, w->piece.codes, m * s->product->k);
-    qvitp_score_codes(score, 1, &right, s->codes, n * s->product->k);
+    score_right(s->product, s->codes, score);
     score->samples = w->piece.samples;
     return s->recipe->nuclear ? add_nuclear(&w->pool, m, n, target, score, error) : QVIT_OK;
 }
@@ -149,7 +161,7 @@ static qvit_status score_piece(struct work *w, const qvit_engine *engine,
     qvitp_trial_encode(engine, p, piece, p->scale, right, w->piece.panels, w->piece.sums);
     QVITP_TRY(qvitp_trial_all(&w->trial, w->out, error));
     struct qvitp_outputs o = {piece->m, p->n, p->n, w->out, piece->target, piece->gradient};
-    struct qvitp_coder right_ends = qvitp_right_coder(p->bits);
+    struct qvitp_coder right_ends = qvitp_right_coder(p, 0);
     qvitp_score_add(score, &o);
     qvitp_score_codes(score, 0, coder, w->piece.codes, piece->m * p->k);
     qvitp_score_codes(score, 1, &right_ends, right, p->n * p->k);

@@ -54,6 +54,7 @@ static void take_part(struct run *r, size_t index, size_t h, size_t end)
     p->product.group = 0;
     p->product.base += h * whole->scales;
     p->product.scale += h * whole->scales;
+    if (whole->zero) p->product.zero += h * whole->scales;
     p->product.piece = &p->piece;
     p->product.coder_of = NULL;
     p->product.blocks = p->blocks.count > 1 ? &p->blocks : NULL;

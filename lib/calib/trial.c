@@ -100,19 +100,21 @@ size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *produ
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
-static int32_t right_max(int32_t bits) { return (int32_t)-qvitp_right_coder(bits).lo; }
-
-const struct qvitp_gemm_kernel *qvitp_trial_kernel(const qvit_engine *engine, int twin,
-                                                   int32_t bits, int k_blocks)
+int32_t qvitp_right_max(int32_t bits, int has_zero)
 {
-    return qvitp_codes_kernel(engine, twin, right_max(bits), k_blocks);
+    return has_zero ? (1 << bits) - 1 : bits == 8 ? 127 : 1 << (bits - 1);
+}
+
+static int32_t right_max_of(const struct qvitp_product *p)
+{
+    return qvitp_right_max(p->bits, p->zero != NULL);
 }
 
 /* The kernel whose panels a product has. */
 static const struct qvitp_gemm_kernel *kernel_of(const qvit_engine *engine,
                                                  const struct qvitp_product *p)
 {
-    return qvitp_trial_kernel(engine, p->twin, p->bits, qvitp_product_k_blocks(p) > 1);
+    return qvitp_codes_kernel(engine, p->twin, right_max_of(p), qvitp_product_k_blocks(p) > 1);
 }
 
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p)
@@ -156,10 +158,13 @@ void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
     }
 }
 
-struct qvitp_coder qvitp_right_coder(int32_t bits)
+struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p, size_t at)
 {
     struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
-    qvitp_scheme_range(coder.scheme, bits, qvitp_right_flags(bits), &coder.lo, &coder.hi);
+    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
+    if (!p->zero) return coder;
+    coder.lo = (float)-p->zero[at];
+    coder.hi = (float)((1 << p->bits) - 1 - p->zero[at]);
     return coder;
 }
 
@@ -168,9 +173,10 @@ static void encode_row(const qvit_engine *engine, const struct qvitp_product *p,
                        const float *right, const float *scale, uint8_t *codes)
 {
     const struct qvitp_k_blocks *b = p->blocks;
-    struct qvitp_coder coder = qvitp_right_coder(p->bits);
     for (size_t h = 0; h < b->count; h++) {
-        coder.scale = scale[h * p->scales + qvitp_product_block(p, row)];
+        const size_t at = h * p->scales + qvitp_product_block(p, row);
+        struct qvitp_coder coder = qvitp_right_coder(p, at);
+        coder.scale = scale[at];
         qvitp_encode_run(engine, &coder, b->starts[h + 1] - b->starts[h],
                          right + row * p->k + b->starts[h], codes + row * p->k + b->starts[h]);
     }
@@ -179,12 +185,12 @@ static void encode_row(const qvit_engine *engine, const struct qvitp_product *p,
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes)
 {
-    struct qvitp_coder coder = qvitp_right_coder(p->bits);
     for (size_t row = 0; qvitp_product_k_blocks(p) > 1 && row < p->n; row++)
         encode_row(engine, p, row, piece->right, scale, codes);
     for (size_t i = 0; qvitp_product_k_blocks(p) == 1 && i < p->scales; i++) {
         size_t first = qvitp_share(p->n, p->scales, i) * p->k;
         size_t end = qvitp_share(p->n, p->scales, i + 1) * p->k;
+        struct qvitp_coder coder = qvitp_right_coder(p, i);
         coder.scale = scale[i]; /* the columns of one scale lie together */
         qvitp_encode_run(engine, &coder, end - first, piece->right + first, codes + first);
     }
@@ -204,7 +210,7 @@ void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p
 static struct qvitp_left left_of(const struct qvitp_trial *t, const struct qvitp_coder *coder)
 {
     struct qvitp_left left;
-    qvitp_left_codes(&left, t->engine, coder, right_max(t->product->bits));
+    qvitp_left_codes(&left, t->engine, coder, right_max_of(t->product));
     if (t->product->blocks) qvitp_left_cut(&left, t->engine, t->product->blocks);
     return left;
 }

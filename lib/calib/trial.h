@@ -35,13 +35,16 @@ struct qvitp_piece {
 enum { QVITP_CUT_UNIT = 4 };
 
 struct qvitp_product {
-    size_t n, k, group;  /* group: of its left operands */
-    int32_t twin;        /* these have twin codes */
-    int32_t by_k;        /* right is [k][n], else [n][k] */
-    int32_t bits;        /* of the right codes, symmetric, narrow at 8 */
-    int32_t fixed;       /* the scales are not searched */
-    size_t scales;       /* as many shares of the columns have one each; not 1: [n][k] only */
+    size_t n, k, group; /* group: of its left operands */
+    int32_t twin;       /* these have twin codes */
+    int32_t by_k;       /* right is [k][n], else [n][k] */
+    int32_t bits;  /* of the right codes: symmetric, narrow at 8, unless they have zero points */
+    int32_t fixed; /* the scales are not searched */
+    size_t scales; /* as many shares of the columns have one each; not 1: [n][k] only */
     float *base, *scale; /* where the grid starts, and the choice; [K-blocks][scales] */
+    /* Zero points, [K-blocks][scales], 0..2^bits - 1, or NULL. Codes are distances from them, here and
+     * in panels; only what is handed out has them added. */
+    int32_t *zero;
     size_t pieces;
     struct qvitp_piece *piece;
     /* K-blocks: [n][k] only, with scales of their own; NULL: one. The coder of each, in the group's
@@ -93,9 +96,8 @@ struct qvitp_scratch {
 size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
                            struct qvitp_scratch *s);
 
-/* The kernel of products with plain or twin codes at the left and codes of so many bits at the right. */
-const struct qvitp_gemm_kernel *qvitp_trial_kernel(const qvit_engine *engine, int twin,
-                                                   int32_t bits, int k_blocks);
+/* No right code of so many bits, with zero points or without, is larger in magnitude. */
+int32_t qvitp_right_max(int32_t bits, int has_zero);
 
 /* Bytes of the panels, and number of the sums, of a product's right operand. */
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p);
@@ -105,8 +107,10 @@ size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p)
 size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *products, size_t count,
                           char *base);
 
-/* What all right codes of so many bits have in common, and a product's codes alone, rounded to nearest. */
-struct qvitp_coder qvitp_right_coder(int32_t bits);
+/* The codes under a product's scale and zero point number `at`, but for the scale. */
+struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p, size_t at);
+
+/* A product's right codes alone, rounded to nearest. */
 void qvitp_right_encode(const qvit_engine *engine, const struct qvitp_product *p,
                         const struct qvitp_piece *piece, const float *scale, uint8_t *codes);
 

@@ -61,12 +61,11 @@ qvit_status qvitp_row_weights(struct qvitp_pool *pool, const struct qvitp_row_si
 /* ---- scales ---- */
 
 /* The scale of a block of weights whose rounding errors, each counted by the energy of its input, are
- * least: on a geometric grid down from the one that holds the largest weight. */
+ * least: on a geometric grid down from the one that holds them all, around every zero point near its. */
 struct rescale {
     const struct qvitp_settling *settling;
     const float *weight;
     const double *gram;
-    float *scale;
 };
 
 /* Rows [row, end), inputs [first, last). */
@@ -74,10 +73,11 @@ struct area {
     size_t row, end, first, last;
 };
 
-static double rounding_error(const struct rescale *r, const struct area *a, float scale, float lo,
-                             float hi)
+static double rounding_error(const struct rescale *r, const struct area *a,
+                             const struct qvitp_coder *coder)
 {
     const size_t k = r->settling->product->k;
+    const float scale = coder->scale, lo = coder->lo, hi = coder->hi;
     double error = 0;
     for (size_t row = a->row; row < a->end; row++)
         for (size_t c = a->first; c < a->last; c++) {
@@ -90,24 +90,61 @@ static double rounding_error(const struct rescale *r, const struct area *a, floa
     return error;
 }
 
-static float best_scale(const struct rescale *r, const struct area *a)
+/* The least error that a grid of scales reaches, down from where so many steps span the width. */
+static double search_grid(const struct rescale *r, const struct area *a, struct qvitp_coder coder,
+                          double width, double steps, float *best)
 {
     enum { STEPS = 56 };
     const double ratio = 0.94;
-    const struct qvitp_product *p = r->settling->product;
-    float lo, hi, most = 0;
-    qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, p->bits, qvitp_right_flags(p->bits), &lo, &hi);
-    for (size_t row = a->row; row < a->end; row++)
-        for (size_t c = a->first; c < a->last; c++)
-            most = fmaxf(most, fabsf(r->weight[row * p->k + c]));
     double least = INFINITY, factor = 1;
-    float best = qvitp_symmetric_scale((double)most, p->bits);
+    *best = qvitp_scale_over(width, steps);
     for (int i = 0; i < STEPS; i++, factor *= ratio) {
-        float scale = qvitp_symmetric_scale((double)most * factor, p->bits);
-        double error = rounding_error(r, a, scale, lo, hi);
-        if (error < least) least = error, best = scale;
+        coder.scale = qvitp_scale_over(width * factor, steps);
+        double error = rounding_error(r, a, &coder);
+        if (error < least) least = error, *best = coder.scale;
     }
-    return best;
+    return least;
+}
+
+static void set_symmetric(const struct rescale *r, const struct area *a, double top, size_t at)
+{
+    const struct qvitp_product *p = r->settling->product;
+    search_grid(r, a, qvitp_right_coder(p, at), top, qvitp_symmetric_steps(p->bits), &p->scale[at]);
+}
+
+static void set_asymmetric(const struct rescale *r, const struct area *a, double lo, double hi,
+                           size_t at)
+{
+    enum { NEAR = 1 };
+    const struct qvitp_product *p = r->settling->product;
+    const int32_t top = (1 << p->bits) - 1;
+    int32_t zero, chosen;
+    p->scale[at] = qvitp_asymmetric_scale(lo, hi, p->bits, 1, &zero);
+    chosen = zero;
+    double least = INFINITY;
+    for (int32_t z = zero - NEAR; z <= zero + NEAR; z++) {
+        float scale;
+        if (z < 0 || z > top) continue;
+        p->zero[at] = z;
+        double error = search_grid(r, a, qvitp_right_coder(p, at), hi - lo, top, &scale);
+        if (error < least) least = error, p->scale[at] = scale, chosen = z;
+    }
+    p->zero[at] = chosen;
+}
+
+static void set_scale(const struct rescale *r, const struct area *a, size_t at)
+{
+    const struct qvitp_product *p = r->settling->product;
+    float lo = 0, hi = 0;
+    for (size_t row = a->row; row < a->end; row++)
+        for (size_t c = a->first; c < a->last; c++) {
+            lo = fminf(lo, r->weight[row * p->k + c]);
+            hi = fmaxf(hi, r->weight[row * p->k + c]);
+        }
+    if (p->zero)
+        set_asymmetric(r, a, (double)lo, (double)hi, at);
+    else
+        set_symmetric(r, a, (double)fmaxf(-lo, hi), at);
 }
 
 /* All K-blocks of one share of the rows. */
@@ -120,7 +157,7 @@ static void rescale_share(void *argument, size_t share, size_t worker)
                      .end = qvitp_share(p->n, p->scales, share + 1)};
     for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
         a.first = qvitp_product_k_begin(p, h), a.last = qvitp_product_k_begin(p, h + 1);
-        r->scale[h * p->scales + share] = best_scale(r, &a);
+        set_scale(r, &a, h * p->scales + share);
     }
 }
 
@@ -201,7 +238,7 @@ static qvit_status set_moments(const struct qvitp_settling *s, struct fit *f, qv
 /* Scales that the parts of a layer share stay as they were found. */
 static qvit_status set_scales(const struct qvitp_settling *s, struct fit *f, qvit_error *error)
 {
-    struct rescale r = {s, f->weight, f->gram, s->product->scale};
+    struct rescale r = {s, f->weight, f->gram};
     if (s->recipe->layer_weights) return QVIT_OK;
     return qvitp_parallel(&s->engine->executor, s->product->scales, rescale_share, &r, error);
 }
@@ -222,22 +259,27 @@ static void set_bias(const struct qvitp_settling *s, const struct fit *f,
     }
 }
 
-/* The scales of all rows, [n][K-blocks], and the K-block of each input. */
+/* The scales and zero points of all rows, [n][K-blocks], and the K-block of each input. */
 static qvit_status spread_scales(const struct qvitp_settling *s, const struct fit *f,
                                  struct qvitp_rounding *rounding, qvit_error *error)
 {
     const struct qvitp_product *p = s->product;
     const size_t blocks = qvitp_product_k_blocks(p);
     float *scale = qvitp_pool_alloc(s->pool, f->n, blocks * sizeof *scale);
+    int32_t *zero = qvitp_pool_alloc(s->pool, f->n, blocks * sizeof *zero);
     uint32_t *block = qvitp_pool_alloc(s->pool, f->k, sizeof *block);
-    if (!scale || !block) return qvitp_no_memory(error);
+    if (!scale || !zero || !block) return qvitp_no_memory(error);
     for (size_t j = 0; j < f->n; j++)
-        for (size_t h = 0; h < blocks; h++)
-            scale[j * blocks + h] = p->scale[h * p->scales + qvitp_product_block(p, j)];
+        for (size_t h = 0; h < blocks; h++) {
+            const size_t at = h * p->scales + qvitp_product_block(p, j);
+            scale[j * blocks + h] = p->scale[at];
+            zero[j * blocks + h] = p->zero ? p->zero[at] : 0;
+        }
     for (size_t h = 0; h < blocks; h++)
         for (size_t c = qvitp_product_k_begin(p, h); c < qvitp_product_k_begin(p, h + 1); c++)
             block[c] = (uint32_t)h;
     rounding->scale = scale;
+    rounding->zero = p->zero ? zero : NULL;
     rounding->scale_stride = blocks;
     rounding->block = block;
     return QVIT_OK;

@@ -385,6 +385,28 @@ static void sites_solved_apart_have_recipes_of_their_own(void)
     give_back();
 }
 
+static void zero_points_of_weights_are_told(void)
+{
+    qvit_calibrator *c = model_new(engine_new(), "fc");
+    show_model(c);
+    static const char *const ways[] = {"weight-codes=asymmetric weights=layer",
+                                       "weight-codes=asymmetric"};
+    for (int by_row = 0; by_row < 2; by_row++) {
+        solve(c, "minmax", 4, 8, ways[by_row]);
+        struct bytes card = card_of(c);
+        check_starts(&card, "sites.0.codes", "\"u4\"");
+        check_starts(&card, "sites.0.second.scheme", "\"asymmetric\"");
+        const qvit_quantizer *q = second_of(result_of(c, 0));
+        const size_t blocks = qvit_granularity_blocks(qvit_quantizer_granularity(q));
+        if (by_row)
+            check_number(&card, "sites.0.second.zero_point.count", (double)blocks);
+        else
+            check_number(&card, "sites.0.second.zero_point", (double)zero_of(q));
+        bytes_free(&card);
+    }
+    give_back();
+}
+
 /* Each setting is one of the recipe's members, and sites that differ in it alone differ in recipe. */
 static void settings_are_told(void)
 {
@@ -397,6 +419,7 @@ static void settings_are_told(void)
         {"ratio=power", "ratio", "\"power\""},
         {"input=symmetric", "input", "\"symmetric\""},
         {"weights=layer", "weights", "\"layer\""},
+        {"weight-codes=asymmetric", "weight_codes", "\"asymmetric\""},
         {"row-blocks=2", "row_blocks", "2"},
         {"column-blocks=2", "column_blocks", "2"},
         {"block-length=4", "block_length", "4"},
@@ -581,6 +604,7 @@ int main(int argc, char **argv)
     RUN(tells_what_results_hold);
     RUN(histograms_count_every_value);
     RUN(sites_solved_apart_have_recipes_of_their_own);
+    RUN(zero_points_of_weights_are_told);
     RUN(settings_are_told);
     RUN(unsolved_and_unseen_sites_are_named);
     RUN(warns_of_noise_and_collapse);

@@ -19,8 +19,22 @@ static qvit_engine *engine_of(struct shuffled *s, size_t workers)
     return engine_with(0, NULL, &executor);
 }
 
-static int lowest(int32_t bits) { return bits == 8 ? -127 : -(1 << (bits - 1)); }
-static int highest(int32_t bits) { return (1 << (bits - 1)) - 1; }
+static int zero_of(const struct qvitp_rounding *job, size_t row)
+{
+    return job->zero[row * job->scale_stride];
+}
+
+static int lowest(const struct qvitp_rounding *job, size_t row)
+{
+    if (job->zero) return -zero_of(job, row);
+    return job->bits == 8 ? -127 : -(1 << (job->bits - 1));
+}
+
+static int highest(const struct qvitp_rounding *job, size_t row)
+{
+    if (job->zero) return (1 << job->bits) - 1 - zero_of(job, row);
+    return (1 << (job->bits - 1)) - 1;
+}
 
 /* ---- problems ---- */
 
@@ -53,25 +67,31 @@ static void kill_input(size_t k, double *gram, size_t dead)
     for (size_t j = 0; j < k; j++) gram[dead * k + j] = gram[j * k + dead] = 0;
 }
 
+/* Every second job of up to 7 bits has zero points. */
 static struct qvitp_rounding make_job(size_t n, size_t k, int32_t bits, const double *gram)
 {
     float *w = floats(n * k), *scale = floats(n);
+    int32_t *zero = guarded(n * sizeof *zero);
+    struct qvitp_rounding job = {.n = n,
+                                 .k = k,
+                                 .weight = w,
+                                 .scale = scale,
+                                 .scale_stride = 1,
+                                 .zero = bits < 8 && test_below(2) ? zero : NULL,
+                                 .bits = bits,
+                                 .gram = gram,
+                                 .damping = 0.01};
     for (size_t i = 0; i < n; i++) {
-        scale[i] = 0;
+        float most = 0;
         for (size_t j = 0; j < k; j++) {
             w[i * k + j] = test_normal();
-            scale[i] = fmaxf(scale[i], fabsf(w[i * k + j]));
+            most = fmaxf(most, fabsf(w[i * k + j]));
         }
-        scale[i] /= (float)highest(bits) + 0.45f; /* 0.5 would make ties of the largest weights */
+        zero[i] = (int32_t)test_below((size_t)1 << bits);
+        /* 0.5 would make ties of the largest weights */
+        scale[i] = most / ((float)(job.zero ? 1 << (bits - 1) : highest(&job, i)) + 0.45f);
     }
-    return (struct qvitp_rounding){.n = n,
-                                   .k = k,
-                                   .weight = w,
-                                   .scale = scale,
-                                   .scale_stride = 1,
-                                   .bits = bits,
-                                   .gram = gram,
-                                   .damping = 0.01};
+    return job;
 }
 
 static double scale_at(const struct qvitp_rounding *job, size_t row)
@@ -97,22 +117,23 @@ static double loss_of_all(const struct qvitp_rounding *job, const int8_t *codes)
     return sum;
 }
 
-static double nearest_code(double code, int32_t bits)
+static double nearest_code(const struct qvitp_rounding *job, size_t row, double code)
 {
-    return fmin(fmax(nearbyint(code), lowest(bits)), highest(bits));
+    return fmin(fmax(nearbyint(code), lowest(job, row)), highest(job, row));
 }
 
 static void nearest(const struct qvitp_rounding *job, int8_t *codes)
 {
-    for (size_t i = 0; i < job->n * job->k; i++)
-        codes[i] =
-            (int8_t)nearest_code((double)job->weight[i] / scale_at(job, i / job->k), job->bits);
+    for (size_t i = 0; i < job->n * job->k; i++) {
+        const size_t row = i / job->k;
+        codes[i] = (int8_t)nearest_code(job, row, (double)job->weight[i] / scale_at(job, row));
+    }
 }
 
 static void check_range(const struct qvitp_rounding *job, const int8_t *codes)
 {
     for (size_t i = 0; i < job->n * job->k; i++)
-        CHECK(codes[i] >= lowest(job->bits) && codes[i] <= highest(job->bits));
+        CHECK(codes[i] >= lowest(job, i / job->k) && codes[i] <= highest(job, i / job->k));
 }
 
 /* What a call says of its loss must be the loss. */
@@ -172,7 +193,7 @@ static void textbook_row(const struct qvitp_rounding *job, size_t row, const siz
     size_t k = job->k;
     for (size_t j = 0; j < k; j++) w[j] = (double)job->weight[row * k + order[j]];
     for (size_t j = 0; j < k; j++) {
-        double code = nearest_code(w[j] / scale, job->bits);
+        double code = nearest_code(job, row, w[j] / scale);
         double error = (w[j] - scale * code) / u[j * k + j];
         for (size_t p = j; p < k; p++) w[p] -= error * u[j * k + p];
         codes[row * k + order[j]] = (int8_t)code;
@@ -227,7 +248,7 @@ static void codes_are_those_of_the_textbook(void)
 
 static double best_loss(const struct qvitp_rounding *job, size_t row)
 {
-    int lo = lowest(job->bits), count = highest(job->bits) - lo + 1;
+    int lo = lowest(job, row), count = highest(job, row) - lo + 1;
     int8_t codes[8 * 8] = {0};
     double best = INFINITY;
     size_t all = 1;
@@ -278,9 +299,10 @@ static void descent_ends_where_no_code_improves(void)
         size_t k = 1 + test_below(40), n = 1 + test_below(50);
         struct qvitp_rounding job = make_job(n, k, 2 + round % 7, make_gram(k + 9, k));
         int8_t *codes = guarded(n * k);
-        int lo = lowest(job.bits), hi = highest(job.bits);
-        for (size_t i = 0; i < n * k; i++)
+        for (size_t i = 0; i < n * k; i++) {
+            const int lo = lowest(&job, i / k), hi = highest(&job, i / k);
             codes[i] = (int8_t)(lo + (int)test_below((size_t)(hi - lo + 1)));
+        }
         double *before = doubles(n), *loss = doubles(n);
         MUST(qvitp_round_descend(engine_new(), &job, codes, before, &why));
         check_loss(&job, codes, before);
@@ -292,7 +314,7 @@ static void descent_ends_where_no_code_improves(void)
         }
         for (size_t at = 0; at < k; at++) { /* of row 0 */
             int8_t kept_code = codes[at];
-            for (int code = lo; code <= hi; code++) {
+            for (int code = lowest(&job, 0); code <= highest(&job, 0); code++) {
                 codes[at] = (int8_t)code;
                 CHECK(loss_of(&job, 0, codes) >= loss[0] - 1e-7 * (1 + loss[0]));
             }
@@ -333,10 +355,13 @@ static void a_scale_can_be_shared(void)
     struct qvitp_rounding job = make_job(60, 33, 3, make_gram(50, 33));
     int8_t *codes = guarded(60 * 33), *shared = guarded(60 * 33);
     float *same = floats(60), one = 0.4f;
-    for (size_t i = 0; i < 60; i++) same[i] = one;
+    int32_t zeros[60], zero = 2;
+    for (size_t i = 0; i < 60; i++) same[i] = one, zeros[i] = zero;
     job.scale = same, job.passes = 2;
+    if (job.zero) job.zero = zeros;
     MUST(qvitp_round_weights(engine_new(), &job, codes, NULL, &why));
     job.scale = &one, job.scale_stride = 0;
+    if (job.zero) job.zero = &zero;
     MUST(qvitp_round_weights(engine_new(), &job, shared, NULL, &why));
     CHECK(!memcmp(codes, shared, 60 * 33));
     release();
@@ -347,6 +372,7 @@ static void damping_is_raised_where_it_must(void)
 {
     enum { K = 100, N = 30 };
     struct qvitp_rounding job = make_job(N, K, 4, make_gram(20, K));
+    job.zero = NULL; /* nothing makes up for weights that it clips */
     job.damping = 0;
     int8_t *codes = guarded(N * K), *plain = guarded(N * K);
     double *loss = doubles(N), sum = 0;

@@ -162,6 +162,64 @@ static void gptq_rounds_for_each_block(void)
     CHECK(gptq < rows);
 }
 
+/* ---- zero points ---- */
+
+static int32_t weight_zero(const qvit_quantizer *q, size_t block)
+{
+    qvit_parameter p;
+    MUST(qvit_quantizer_parameter(q, QVIT_PARAMETER_ZERO_POINT, &p, &why));
+    CHECK(block < p.count);
+    return ((const int32_t *)p.data)[block];
+}
+
+/* Weights that lie to one side of 0, a side for each block of inputs, waste half of symmetric codes. */
+static void zero_points_serve_one_sided_blocks(void)
+{
+    static const char *const ways[] = {"block-length=8", "block-length=8 metric=mse",
+                                       "block-length=8 rounding=gptq"};
+    struct layer l = {matrix(OUTPUTS, INPUTS, 1), matrix(ROWS, INPUTS, 1), matrix(ROWS, OUTPUTS, 1),
+                      NULL};
+    for (size_t i = 0; i < OUTPUTS * INPUTS; i++) {
+        double side = i / 8 % 2 ? 1 : -1;
+        tensor_set(&l.w, i, side * fabs(tensor_get(&l.w, i)));
+    }
+    l.exact = product_of(&l.x, &l.w);
+    for (size_t i = 0; i < 3; i++) {
+        char asymmetric[96];
+        snprintf(asymmetric, sizeof asymmetric, "%s weight-codes=asymmetric", ways[i]);
+        qvit_calibrator *c = observed(&l, QVIT_INPUT_GENERIC);
+        solve(c, "minmax", 4, 8, ways[i]);
+        const double symmetric = loss_of(result_of(c, 0), &l);
+        solve(c, "minmax", 4, 8, asymmetric);
+        const qvit_result *r = result_of(c, 0);
+        CHECK_EQ(qvit_quantizer_scheme(second_of(r)), QVIT_SCHEME_ASYMMETRIC);
+        CHECK_EQ(part_of(r, QVIT_RESULT_WEIGHT_CODES).dtype, QVIT_DTYPE_U4);
+        CHECK(loss_of(r, &l) < 0.7 * symmetric);
+        for (size_t block = 0; block < OUTPUTS * INPUTS / 8; block++) {
+            if (block % 2) CHECK(weight_zero(second_of(r), block) <= 1);
+            if (block % 2 == 0) CHECK(weight_zero(second_of(r), block) >= 14);
+        }
+    }
+    end(&l);
+}
+
+/* Distances from zero points of 8 bits fit no byte. */
+static void eight_bits_stay_symmetric(void)
+{
+    struct layer l = layer_new();
+    qvit_calibrator *c = observed(&l, QVIT_INPUT_GENERIC);
+    for (int32_t bits = 2; bits <= 8; bits++) {
+        solve(c, "minmax", bits, 8, "weight-codes=asymmetric");
+        const qvit_result *r = result_of(c, 0);
+        const qvit_dtype type = part_of(r, QVIT_RESULT_WEIGHT_CODES).dtype;
+        CHECK_EQ(qvit_quantizer_bits(second_of(r)), bits);
+        CHECK_EQ(qvit_quantizer_scheme(second_of(r)),
+                 bits == 8 ? QVIT_SCHEME_SYMMETRIC : QVIT_SCHEME_ASYMMETRIC);
+        CHECK_EQ(type, bits <= 4 ? QVIT_DTYPE_U4 : bits <= 7 ? QVIT_DTYPE_U8 : QVIT_DTYPE_S8);
+    }
+    end(&l);
+}
+
 /* ---- what runs is what was simulated ---- */
 
 static qvit_tensor codes_in_order(const qvit_result *r, const qvit_tensor *x)
@@ -181,13 +239,18 @@ static qvit_tensor codes_in_order(const qvit_result *r, const qvit_tensor *x)
 static void plans_do_what_was_simulated(void)
 {
     static const char *const ways[] = {
-        "row-blocks=3 column-blocks=5 chunks=1 reorder=search", "chunks=7 reorder=sort",
-        "block-length=4 chunks=2 reorder=cluster", "column-blocks=3 chunks=3 twin=gelu"};
-    for (size_t i = 0; i < 8; i++) {
+        "row-blocks=3 column-blocks=5 chunks=1 reorder=search",
+        "chunks=7 reorder=sort",
+        "block-length=4 chunks=2 reorder=cluster",
+        "column-blocks=3 chunks=3 twin=gelu",
+        "block-length=8 chunks=4 reorder=cluster weight-codes=asymmetric",
+        "row-blocks=0 column-blocks=1 weight-codes=asymmetric rounding=gptq twin=gelu"};
+    enum { WAYS = sizeof ways / sizeof ways[0] };
+    for (size_t i = 0; i < 2 * WAYS; i++) {
         struct layer l = layer_new();
         qvit_engine *e = engine_new();
-        qvit_calibrator *c = observed(&l, i < 4 ? QVIT_INPUT_LAYER_NORM : QVIT_INPUT_GELU);
-        solve(c, "ptq-sl", 2 + (int32_t)test_below(7), 8, ways[i % 4]);
+        qvit_calibrator *c = observed(&l, i < WAYS ? QVIT_INPUT_LAYER_NORM : QVIT_INPUT_GELU);
+        solve(c, "ptq-sl", 2 + (int32_t)test_below(7), 8, ways[i % WAYS]);
         const qvit_result *r = result_of(c, 0);
         qvit_tensor codes = part_of(r, QVIT_RESULT_WEIGHT_CODES), x = codes_in_order(r, &l.x);
         qvit_tensor order = part_of(r, QVIT_RESULT_INPUT_ORDER);
@@ -311,6 +374,8 @@ int main(int argc, char **argv)
     RUN(inputs_that_nobody_writes_stay_as_they_are);
     RUN(orders_behind_attention_stay_in_heads);
     RUN(gptq_rounds_for_each_block);
+    RUN(zero_points_serve_one_sided_blocks);
+    RUN(eight_bits_stay_symmetric);
     RUN(plans_do_what_was_simulated);
     RUN(blocks_may_be_as_many_as_they_like);
     RUN(what_cannot_be_is_refused);
