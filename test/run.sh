@@ -105,6 +105,8 @@ for program in $(list_programs | cut -d " " -f 1); do
     collect "$program"
     counted "$program"
 done
+wait "$starter"
+starter='' # the number may be another process's by the end
 if [ -z "$quick" ]; then
     for script in test/scripts/*.sh; do
         run "$script" "$build"

@@ -20,8 +20,8 @@ struct qvitp_linear {
     struct qvitp_k_blocks k_blocks;
     /* behind the struct: */
     void *panels;
-    uint8_t *zero;         /* [columns / nr][k_blocks][nr] packed: the code that stands for 0 */
-    int32_t *init;         /* these three likewise: qvitp_k_place */
+    uint8_t *zero; /* [columns / nr][k_blocks][nr] packed: the code that stands for 0 */
+    int32_t *init; /* these three likewise: qvitp_k_place */
     float *scale, *scale2;
     float *bias, *mul, *mul_neg, *add;
 };
