@@ -5,6 +5,7 @@
 ##   V=1          show the commands                OPENMP=1     let engines run on OpenMP
 ##   WERROR=1     warnings are errors              SANITIZE=address,undefined
 ##   EMULATED=1   the AVX-512 kernels in software, by SIMDe (libsimde-dev), for tests on AVX2 machines
+##   ONEDNN=/usr  where bench-peers finds include/dnnl.h
 ##   BUILD=build  CC=cc  CFLAGS=-O3  LDFLAGS=      PREFIX=/usr/local  LIBDIR=  INCLUDEDIR=  DESTDIR=
 ##
 
@@ -21,6 +22,7 @@ endif
 MAKEFLAGS += --output-sync
 .DELETE_ON_ERROR:
 
+comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 E := @$(if $(filter 1,$(V)),:,echo)
 export CC CXX V                         # test/run.sh and its scripts use them
@@ -99,9 +101,14 @@ endif
 STATIC := $(BUILD)/libqvit.a
 SHARED := $(BUILD)/libqvit.so.$(VERSION)
 
+# What bench-peers compares: peers as PyPI has them, and oneDNN where ONEDNN has its header.
+ONEDNN       ?= /usr
+PEERS        := $(BUILD)/peers
+PEERS_ONEDNN := $(if $(wildcard $(ONEDNN)/include/dnnl.h),$(PEERS)/onednn.so)
+
 # ---- targets ----
 
-.PHONY: all lib examples demo demo-images bench test quick unit asan emulated checkasm header-check \
+.PHONY: all lib examples demo demo-images bench bench-peers test quick unit asan emulated checkasm header-check \
         install uninstall format lint clean help FORCE
 
 all: lib examples $(BENCH)              ## the library, the examples, the benchmarks (default)
@@ -116,6 +123,10 @@ demo-images: $(VIT) $(PHOTOS)           ## the same with IMAGES=folder MODEL=fil
 
 bench: $(BENCH)                         ## run the benchmarks; ARGS=... goes to them
 	+$(Q)$(BENCH) $(ARGS)
+
+bench-peers: $(PEERS)/libqvit.so $(PEERS_ONEDNN) $(PEERS)/venv/ready ## beside oneDNN and ONNX Runtime
+	+$(Q)$(PEERS)/venv/bin/python -B bench/peers/bench_peers.py --libqvit $< \
+	    $(addprefix --onednn ,$(PEERS_ONEDNN)) $(ARGS)
 
 # '+' lets output through as it comes: --output-sync would hold it back until the end.
 test: all $(TESTS)                      ## build everything and run every test
@@ -157,8 +168,8 @@ uninstall:                              ## what `install` put there
 	    $(addprefix $(DESTDIR)$(LIBDIR)/,$(notdir $(STATIC) $(SHARED)) $(SONAME) libqvit.so)
 
 # qvit.h is not among them: its tables of constants are laid out by hand.
-FORMATTED = $(wildcard $(foreach d,lib lib/* kernels kernels/* examples examples/* bench test \
-                                   test/*,$(d)/*.h $(d)/*.c))
+FORMATTED = $(wildcard $(foreach d,lib lib/* kernels kernels/* examples examples/* bench bench/* \
+                                   test test/*,$(d)/*.h $(d)/*.c))
 format:                                 ## apply .clang-format
 	clang-format -i $(FORMATTED)
 
@@ -211,6 +222,23 @@ $(PROGRAMS): $(STATIC)
 	@mkdir -p $(@D)
 	$(E) '  LINK  $@'
 	$(Q)$(LINK) $(filter %.o,$^) $(STATIC) $(LIBS) -lm -lpthread -o $@
+
+$(PEERS)/libqvit.so: bench/peers/peer_libqvit.c bench/encoder.c bench/material.c bench/timer.c \
+                     examples/common/thread_pool.c $(wildcard bench/*.h bench/*/*.h) $(STATIC)
+	@mkdir -p $(@D)
+	$(E) '  LINK  $@'
+	$(Q)$(COMPILE) $(INTERNAL) -fPIC -shared $(filter %.c,$^) $(STATIC) -lm -lpthread -o $@
+
+# Made anew every time: ONEDNN may name another one.
+$(PEERS)/onednn.so: bench/peers/peer_onednn.c FORCE
+	@mkdir -p $(@D)
+	$(E) '  LINK  $@'
+	$(Q)$(COMPILE) $(if $(filter-out /usr,$(ONEDNN)),-I$(ONEDNN)/include -L$(ONEDNN)/lib \
+	    -Wl$(comma)-rpath$(comma)$(abspath $(ONEDNN))/lib) -fPIC -shared $< -ldnnl -o $@
+
+$(PEERS)/venv/ready: bench/peers/requirements.txt
+	$(E) '  PIP   $(@D)'
+	$(Q)python3 -m venv --clear $(@D) && $(@D)/bin/pip install -q -r $< && touch $@
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(BENCH_OBJ) \
                             $(call objects,examples/*.c examples/*/*.c test/*/*.c))
