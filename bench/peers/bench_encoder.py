@@ -66,9 +66,11 @@ def _ort_rows(arch: str, options, own: dict[str, Row], folder: Path) -> list[Row
     for name, operators in [("int8 QDQ, all operators", None), ("int8 QDQ, MatMul only", ["MatMul"])]:
         quantize_static_form(standard, quantized, options.batch, operators)
         sessions.add(name, quantized, f32)
-    for name, model, truth in [("int8 dynamic", standard, f32),
-                               ("int8 dynamic, fused operators", fused, f32_fused)]:
-        quantize_dynamic_form(model, quantized)
+    for name, model, truth, unsigned in [
+            ("int8 dynamic", standard, f32, False),
+            ("int8 dynamic, u8 weights", standard, f32, True),
+            ("int8 dynamic, fused operators", fused, f32_fused, False)]:
+        quantize_dynamic_form(model, quantized, unsigned)
         sessions.add(name, quantized, truth)
     return sessions.rows
 

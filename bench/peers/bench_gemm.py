@@ -13,7 +13,7 @@ from ort import Session
 from timing import Contestant, Row, measure
 
 ONEDNN_FORMS = ("matmul", "ip", "conv")
-WRONG_CODES, WRONG_FLOATS = 1.0, 10.0  # see Layer.error
+WRONG = 1.0  # see Layer.error
 
 
 @dataclass
@@ -29,6 +29,11 @@ def _session(model: Callable, threads: int) -> Callable[[Layer], Session]:
         output = np.zeros((layer.m, layer.n), layer.input.dtype)
         return Session(model(layer), {"x": layer.input}, output, threads)
     return make
+
+
+def _session_of_nothing(threads: int) -> Session:
+    one = np.ones(1, np.float32)
+    return Session(empty_model(), {"x": one}, np.zeros_like(one), threads)
 
 
 def _onednn_peers(onednn: Library | None, threads: int) -> list[Peer]:
@@ -53,7 +58,7 @@ def usable_bits(peer: Peer) -> int | None:
             return None
         error = _error(contestant, layer, layer.reference())
         contestant.close()
-        if error <= WRONG_CODES:
+        if error <= WRONG:
             return bits
         print(f"  {peer.name}, {bits}-bit weights: wrong by up to {error:.0f} codes, not timed")
     return None
@@ -86,7 +91,7 @@ def _rows_of(shape: str, size: tuple[int, int, int], columns: list, empty: Row) 
             continue
         row = Row(title, contestant, rivals.get(bits == 32), shape)
         row.error = _error(contestant, layers[bits], references[bits])
-        if row.error > (WRONG_FLOATS if bits == 32 else WRONG_CODES):
+        if row.error > WRONG:
             raise SystemExit(f"bench-peers: {shape}, {title}: wrong by {row.error:.1f}")
         row.overhead = empty if isinstance(contestant, Session) else None
         rivals.setdefault(bits == 32, row)
@@ -104,9 +109,10 @@ def _line(label: str, values: list[str]) -> None:
 
 def _print_table(rows: list[Row], titles: list[str]) -> None:
     """The first column is libqvit's, in microseconds; the others are multiples of it."""
+    columns = {title: [row for row in rows if row.name == title] for title in titles}
+    titles = [title for title in titles if columns[title]]  # not every form does floats
     _line("", [title.split()[0] for title in titles])
     _line("", [title.split(" ", 1)[1] for title in titles])
-    columns = {title: [row for row in rows if row.name == title] for title in titles}
     for i, first in enumerate(columns[titles[0]]):
         ratios = [f"{columns[title][i].ratio():.2f}" for title in titles[1:]]
         _line(first.work, [f"{first.least() * 1e6:.0f} us", *ratios])
@@ -137,8 +143,3 @@ def bench_gemm(libqvit: Library, onednn: Library | None, options) -> list[Row]:
     for row in [empty, *rows]:
         row.contestant.close()
     return rows
-
-
-def _session_of_nothing(threads: int) -> Session:
-    one = np.ones(1, np.float32)
-    return Session(empty_model(), {"x": one}, np.zeros_like(one), threads)

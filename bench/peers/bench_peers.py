@@ -58,7 +58,7 @@ def main() -> None:
     libqvit = Library(options.libqvit)
     onednn = Library(options.onednn) if options.onednn else None
     print(f"{machine()}, {options.threads} thread{'s' if options.threads > 1 else ''}, "
-          f"{options.rounds} rounds; times of {'the thread' if options.threads == 1 else 'the wall'}")
+          f"{options.rounds} rounds, {'processor' if options.threads == 1 else 'wall'} time")
     if onednn is None:
         print("oneDNN is left out: no dnnl.h; install libdnnl-dev, or say ONEDNN=its prefix")
     rows = []

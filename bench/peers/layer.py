@@ -34,7 +34,10 @@ class Layer:
         return np.clip(result / self.output_scale + self.output_zero, 0, 255)
 
     def error(self, output: np.ndarray, reference: np.ndarray) -> float:
-        """The largest: in codes, or for floats in units of what float32 can do with such sums."""
+        """
+        The largest, where 1 is the most that is allowed: a code, or, of floats, sixteen times what
+        rounding to float32 does to a sum of k random products.
+        """
         worst = float(np.abs(output.astype(np.float64) - reference).max())
         return worst / (1e-6 * self.k**0.5) if self.bits == 32 else worst
 

@@ -139,15 +139,19 @@ class _Patches(CalibrationDataReader):
 
 
 def quantize_static_form(model: Path, out: Path, batch: int, operators: list[str] | None) -> None:
-    """u8 activations, s8 weights with a scale for each output, of 7 bits (see README.md)."""
+    """u8 activations; s8 weights of 7 bits, so that sums do not saturate, a scale for each output."""
     quantize_static(
         str(model), str(out), _Patches(batch), quant_format=QuantFormat.QDQ, per_channel=True,
         reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         op_types_to_quantize=operators)
 
 
-def quantize_dynamic_form(model: Path, out: Path) -> None:
-    """The same weights; activations get their scale while the model runs."""
+def quantize_dynamic_form(model: Path, out: Path, unsigned: bool = False) -> None:
+    """
+    The same weights; activations get their scale while the model runs. unsigned: u8 weights of 8 bits,
+    whose kernels do not saturate.
+    """
     quantize_dynamic(
-        str(model), str(out), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8,
+        str(model), str(out), per_channel=True, reduce_range=not unsigned,
+        weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
         extra_options={"DefaultTensorType": TensorProto.FLOAT})  # behind ONNX Runtime's operators

@@ -1,4 +1,5 @@
-/* peer.h - a contestant written in C, as a shared object that native.py loads; it mirrors this. */
+/* peer.h - a contestant written in C, as a shared object that native.py loads;
+ * it mirrors this. */
 #ifndef PEERS_PEER_H
 #define PEERS_PEER_H
 
@@ -6,8 +7,9 @@
 #include <stdint.h>
 
 /*
- * A layer: output[m, n] = encode(input[m, k] * weights[n, k]^T + bias). Of codes, or, with 32 bits,
- * of floats, which leave out all that is below `bias`. Input and output must outlive the contestant.
+ * A layer: output[m, n] = encode(input[m, k] * weights[n, k]^T + bias). Of
+ * codes, or, with 32 bits, of floats, which leave out all that is below `bias`.
+ * Input and output must outlive the contestant.
  */
 struct peer_layer {
     size_t m, n, k;
@@ -25,6 +27,11 @@ struct peer;
 
 /* form: one of the ways that the contestant knows. NULL: it cannot do this. */
 struct peer *peer_create_layer(const struct peer_layer *layer, const char *form, size_t threads);
+
+/* libqvit's only: an encoder of bench/encoder.h, with random weights and
+ * content. */
+struct peer *peer_create_encoder(size_t width, size_t batch, const char *bits, int twin,
+                                 size_t threads);
 
 /* Runs `calls` times, back to back. */
 void peer_run(struct peer *peer, size_t calls);

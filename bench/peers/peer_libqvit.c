@@ -1,9 +1,9 @@
-/* peer_libqvit.c - libqvit's own side: layers, and the encoder that qvit-bench times. */
+/* peer_libqvit.c - libqvit's own side: layers, and the encoder that qvit-bench
+ * times. */
 #include "peer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench/bench.h"
 #include "bench/encoder.h"
@@ -142,10 +142,6 @@ static void run_encoder(void *user)
     const struct peer *p = user;
     encoder_run(p->encoder);
 }
-
-/* See encoder.h; content and weights are random. */
-struct peer *peer_create_encoder(size_t width, size_t batch, const char *bits, int twin,
-                                 size_t threads);
 
 struct peer *peer_create_encoder(size_t width, size_t batch, const char *bits, int twin,
                                  size_t threads)

@@ -1,15 +1,15 @@
 /*
- * peer_onednn.c - a layer in oneDNN 2 or 3, in three forms: matmul, ip (inner product), conv (1x1).
+ * peer_onednn.c - a layer in oneDNN 2 or 3, in three forms: matmul, ip (inner
+ * product), conv (1x1).
  *
- * Weights lie as oneDNN wants them ("any"), reordered once. Zero points are in the bias, where they
- * cost nothing, and all scales in one for each output.
+ * Weights lie as oneDNN wants them ("any"), reordered once. Zero points are in
+ * the bias, where they cost nothing, and all scales in one for each output.
  */
 #include "peer.h"
 
 #include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t descriptor;
@@ -69,7 +69,8 @@ static void forget(descriptor desc)
 #endif
 }
 
-/* Sums are multiplied by a scale for each output. Of convolutions weights begin with the outputs. */
+/* Sums are multiplied by a scale for each output. Of convolutions weights begin
+ * with the outputs. */
 static dnnl_primitive_attr_t make_attributes(const struct peer_layer *l, const struct peer *p,
                                              int outputs_dim)
 {
@@ -126,7 +127,8 @@ static dnnl_status_t choose(dnnl_primitive_desc_t *out, const descriptor d[OPERA
 
 /* ---- making ---- */
 
-/* output code = sum * scale + bias, with both zero points and the rounding's scale in the bias. */
+/* output code = sum * scale + bias, with both zero points and the rounding's
+ * scale in the bias. */
 static void fold_scales(struct peer *p, const struct peer_layer *l)
 {
     p->bias = malloc(l->n * sizeof *p->bias);
@@ -146,7 +148,8 @@ static void fold_scales(struct peer *p, const struct peer_layer *l)
     }
 }
 
-/* What the caller's matrices are to a primitive. An image is one row of m pixels. */
+/* What the caller's matrices are to a primitive. An image is one row of m
+ * pixels. */
 static void describe_operands(descriptor d[OPERANDS], const struct peer_layer *l, char form)
 {
     const int64_t m = (int64_t)l->m, n = (int64_t)l->n, k = (int64_t)l->k;
@@ -167,7 +170,8 @@ static void describe_operands(descriptor d[OPERANDS], const struct peer_layer *l
     d[SCALES] = describe(1, (dnnl_dims_t){n}, dnnl_f32, (dnnl_dims_t){1});
 }
 
-/* The caller's weights, [n, k] in memory, as the primitive sees them before they are reordered. */
+/* The caller's weights, [n, k] in memory, as the primitive sees them before
+ * they are reordered. */
 static descriptor describe_weights(const struct peer_layer *l, char form)
 {
     const int64_t n = (int64_t)l->n, k = (int64_t)l->k;
@@ -229,8 +233,8 @@ static void write_description(struct peer *p, const_dnnl_primitive_desc_t chosen
 }
 
 /*
- * form: "matmul", "ip" or "conv". Threads are OpenMP's, whose number was set in the
- * environment before this was loaded.
+ * form: "matmul", "ip" or "conv". Threads are OpenMP's, whose number was set in
+ * the environment before this was loaded.
  */
 struct peer *peer_create_layer(const struct peer_layer *l, const char *form, size_t threads)
 {
