@@ -66,7 +66,8 @@ static const struct qvitp_recipe recipes[] = {
     {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .correct = 1},
     {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 1, .equalize_gelu = 0.75,
      .channel_floor = 0.5, .gelu_floor = 0.7, .margin = 1, .headroom = 0.3, .center = 1, .gptq = 1,
-     .correct = 1, .passes = 2, .ridge = 1, .in_order = 1},
+     .correct = 1, .passes = 2, .ridge = 1, .in_order = 1, .block_length = 64,
+     .reorder = QVITP_ORDER_CLUSTER},
     {.name = "ptq-sl",
      .metric = &qvitp_metric_hessian,
      .percentile = 99.99,
@@ -110,15 +111,16 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * the rest (the README has the numbers). Wide codes can afford room for what calibration did not show;
  * with 4 bits tails are clipped, channel by channel, and searches decide, but not on more than half of a
  * range: a loss that 32 images measure would clip further than others bear. For the same reason weights
- * that learn much behind the quantized prefix learn reluctantly, from all tokens. Twins for GELU
- * are worth one decibel with 8 bits for both; where weights have fewer, these decide. Weights of 4 bits have a
- * scale for every 64 inputs, which are put together so that they suit each other: 1.5 points and 9 % more
- * bytes than with a scale for a row; and a zero point beside it, worth another decibel.
+ * that learn much behind the quantized prefix learn reluctantly, from all tokens, and with 8 bits, where
+ * there is little to make up for, hardly at all. Twins for GELU are worth one decibel with 8 bits for both;
+ * where weights have fewer, these decide. A scale for every 64 inputs of an output, put together so that
+ * they suit each other, is worth 1.2 to 2.6 decibels with 8 bits for inputs, 0.7 with 6, and 1.5 points of
+ * top-1 with 4 for weights; a zero point beside it, of these, another decibel.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
     if (r->weight_bits == 8 && r->input_bits == 8) {
-        r->ridge = 10;
+        r->ridge = 100;
         r->twin_gelu = 1;
     }
     if (r->input_bits < 8) {
@@ -127,10 +129,6 @@ static void suit_widths(struct qvitp_recipe *r)
         r->headroom = 0.1;
         r->channel_floor = 0.4;
         r->gelu_floor = 0.5;
-    }
-    if (r->weight_bits < 6) {
-        r->block_length = 64;
-        r->reorder = QVITP_ORDER_CLUSTER;
     }
     r->asymmetric_weights = r->weight_bits <= 4; /* of 5 bits they would take a byte */
     if (r->weight_bits < 6 || r->input_bits < 6) {
