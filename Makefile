@@ -167,9 +167,10 @@ uninstall:                              ## what `install` put there
 	rm -f $(DESTDIR)$(INCLUDEDIR)/qvit.h $(DESTDIR)$(LIBDIR)/pkgconfig/libqvit.pc \
 	    $(addprefix $(DESTDIR)$(LIBDIR)/,$(notdir $(STATIC) $(SHARED)) $(SONAME) libqvit.so)
 
-# qvit.h is not among them: its tables of constants are laid out by hand.
-FORMATTED = $(wildcard $(foreach d,lib lib/* kernels kernels/* examples examples/* bench bench/* \
-                                   test test/*,$(d)/*.h $(d)/*.c))
+# qvit.h and kernels.h are not among them: their tables are laid out by hand.
+FORMATTED = $(filter-out kernels/kernels.h,$(wildcard \
+                $(foreach d,lib lib/* kernels kernels/* examples examples/* bench bench/* test test/*, \
+                            $(d)/*.h $(d)/*.c)))
 format:                                 ## apply .clang-format
 	clang-format -i $(FORMATTED)
 

@@ -1219,9 +1219,10 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
  *               relative probabilities, which attention plans alone take; at less than 6 also clipped
  *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
- *               for GELU at 8 bits for both, and at less than 6 for inputs; a scale for every 64
- *               inputs of an output, which are reordered (block-length=0 leaves that out: plans then
- *               run some per cent faster), of weights of up to 4 bits with a zero point
+ *               for GELU at 8 bits for inputs and 6 or more for weights, and at less than 6 for
+ *               inputs. Weights have a scale for every 64 inputs of an output, which are reordered, and
+ *               those of up to 4 bits, at 6 or more for inputs, a zero point beside it; block-length=0
+ *               leaves blocks out: plans then run some per cent faster
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
  *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
  *               and 6 around the best, 2 rounds; channels ordered by clustering; twin softmax

@@ -111,26 +111,27 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * the rest (the README has the numbers). Wide codes can afford room for what calibration did not show;
  * with 4 bits tails are clipped, channel by channel, and searches decide, but not on more than half of a
  * range: a loss that 32 images measure would clip further than others bear. For the same reason weights
- * that learn much behind the quantized prefix learn reluctantly, from all tokens, and with 8 bits, where
- * there is little to make up for, hardly at all. Twins for GELU are worth one decibel with 8 bits for both;
- * where weights have fewer, these decide. A scale for every 64 inputs of an output, put together so that
- * they suit each other, is worth 1.2 to 2.6 decibels with 8 bits for inputs, 0.7 with 6, and 1.5 points of
- * top-1 with 4 for weights; a zero point beside it, of these, another decibel.
+ * learn reluctantly to make up for the quantized prefix, with 4 bits from all tokens, and the less the
+ * less there is to make up for. Twins for GELU are worth one decibel with 8 bits for inputs; where weights
+ * have 4, these decide. A zero point for each block of inputs takes as much off the noise of weights of 4
+ * bits, and loses two points of top-1 where inputs have 4, too.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
-    if (r->weight_bits == 8 && r->input_bits == 8) {
-        r->ridge = 100;
+    if (r->weight_bits >= 6 && r->input_bits == 8) {
+        r->ridge = r->weight_bits == 8 ? 100 : 10;
         r->twin_gelu = 1;
     }
     if (r->input_bits < 8) {
+        r->ridge = 5;
         r->relative = 1;
         r->margin = 0.5;
         r->headroom = 0.1;
         r->channel_floor = 0.4;
         r->gelu_floor = 0.5;
     }
-    r->asymmetric_weights = r->weight_bits <= 4; /* of 5 bits they would take a byte */
+    /* of 5 bits they would take a byte */
+    r->asymmetric_weights = r->weight_bits <= 4 && r->input_bits >= 6;
     if (r->weight_bits < 6 || r->input_bits < 6) {
         r->ridge = 3;
         r->damping = 0.3;
