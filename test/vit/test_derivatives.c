@@ -107,12 +107,13 @@ static void softmax_gradients_are_exact(void)
 static void check_norm_row(const float *gamma, const float *x, const float *dy, size_t n,
                            const float *added)
 {
-    double mean = 0, variance = 0, worst = 0, largest = 0;
+    double mean = 0, variance = 0, worst = 0, largest = 0, term = 0;
     for (size_t i = 0; i < n; i++) mean += (double)x[i] / (double)n;
     for (size_t i = 0; i < n; i++) variance += pow((double)x[i] - mean, 2) / (double)n;
     const double r = 1 / sqrt(variance + (double)VIT_LAYER_NORM_EPS);
     for (size_t i = 0; i < n; i++) {
         double sum = 0;
+        term = fmax(term, fabs((double)gamma[i] * (double)dy[i]) * r);
         for (size_t j = 0; j < n; j++) {
             const double di = (double)x[i] - mean, dj = (double)x[j] - mean;
             sum += (double)gamma[j] * (double)dy[j] *
@@ -121,7 +122,7 @@ static void check_norm_row(const float *gamma, const float *x, const float *dy, 
         worst = fmax(worst, fabs(sum - (double)added[i]));
         largest = fmax(largest, fabs(sum));
     }
-    CHECK(worst <= 1e-4 * largest + 1e-4 * r / 1000);
+    CHECK(worst <= 1e-4 * largest + 1e-6 * term); /* in short rows the terms cancel */
 }
 
 /* Also where the variance is as small as eps. */
