@@ -263,8 +263,9 @@ static uint64_t uniform_bytes(const struct problem *p, int32_t bits)
 
 /*
  * What widths lose is judged with weights rounded to nearest: those that are fitted to the kept rows do
- * better on these than on others, the more so the fewer rows count, as in the last block, where the class
- * token does alone.
+ * better on these than on others, the more so the fewer rows count, as in the last block and the head,
+ * where the class token does alone. Of `best` at the bytes of W6 the choice then has 18.1 dB, by fitted
+ * weights 16.3.
  */
 static qvit_status judge_widths(const struct chooser *h, struct problem *p)
 {
