@@ -110,7 +110,7 @@ static void row_codes(const struct qvitp_linear_group *g, const struct qvitp_lin
 {
     const struct qvitp_product *product = &p->product;
     for (size_t h = 0; h < qvitp_product_k_blocks(product); h++) {
-        const size_t at = h * product->scales + qvitp_product_block(product, row);
+        const size_t at = qvitp_product_at(product, h, row);
         const int32_t zero = product->zero ? product->zero[at] : 0;
         for (size_t i = qvitp_product_k_begin(product, h);
              i < qvitp_product_k_begin(product, h + 1); i++)

@@ -19,6 +19,21 @@ qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *r, qvit_site_type type,
 
 uint32_t qvitp_right_flags(int32_t bits) { return bits == 8 ? QVIT_QUANTIZER_NARROW : 0; }
 
+void qvitp_right_range(int32_t bits, const int32_t *zero, float *lo, float *hi)
+{
+    const qvit_scheme scheme = zero ? QVIT_SCHEME_ASYMMETRIC : QVIT_SCHEME_SYMMETRIC;
+    qvitp_scheme_range(scheme, bits, qvitp_right_flags(bits), lo, hi);
+    if (zero) *lo -= (float)*zero, *hi -= (float)*zero;
+}
+
+int32_t qvitp_right_max(int32_t bits, int has_zero)
+{
+    const int32_t lowest = 0;
+    float lo, hi;
+    qvitp_right_range(bits, has_zero ? &lowest : NULL, &lo, &hi);
+    return (int32_t)(has_zero ? hi : -lo);
+}
+
 /* Where a channel is all but dead its scale stops here: times any factor of a search, and times other
  * scales, it is still a normal number. */
 static const float least_scale = 1e-30f;
@@ -51,7 +66,7 @@ static double value_error(const struct qvitp_coder *c, float x)
 static double weight_error(size_t count, const float *weight, int32_t bits, float scale)
 {
     struct qvitp_coder c = {.scheme = QVIT_SCHEME_SYMMETRIC, .scale = scale};
-    qvitp_scheme_range(c.scheme, bits, qvitp_right_flags(bits), &c.lo, &c.hi);
+    qvitp_right_range(bits, NULL, &c.lo, &c.hi);
     double error = 0;
     for (size_t i = 0; i < count; i++) error += value_error(&c, weight[i]);
     return error;

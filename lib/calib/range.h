@@ -27,6 +27,12 @@ qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *recipe, qvit_site_type 
 /* The flags that a right operand's width asks for: narrow at 8 bits. */
 uint32_t qvitp_right_flags(int32_t bits);
 
+/* The codes of a right operand: symmetric ones, or, where they have a zero point, distances from it. */
+void qvitp_right_range(int32_t bits, const int32_t *zero, float *lo, float *hi);
+
+/* None of them, whatever the zero point, is larger in magnitude. */
+int32_t qvitp_right_max(int32_t bits, int has_zero);
+
 /* The cuts that a twin softmax may have: PTQ4ViT tries 2^0..2^-19 and reports that 15 suffice, which
  * keeps every integer sum small. */
 enum { QVITP_CUTS = 16 };

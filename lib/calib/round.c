@@ -27,12 +27,8 @@ struct code_range {
 static struct code_range code_range(const struct qvitp_rounding *r, size_t row, size_t input)
 {
     struct code_range range;
-    if (r->zero) {
-        const int32_t zero = r->zero[qvitp_rounding_block(r, row, input)];
-        return (struct code_range){(float)-zero, (float)((1 << r->bits) - 1 - zero)};
-    }
-    qvitp_scheme_range(QVIT_SCHEME_SYMMETRIC, r->bits, qvitp_right_flags(r->bits), &range.lo,
-                       &range.hi);
+    const int32_t *zero = r->zero ? &r->zero[qvitp_rounding_block(r, row, input)] : NULL;
+    qvitp_right_range(r->bits, zero, &range.lo, &range.hi);
     return range;
 }
 

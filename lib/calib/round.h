@@ -40,13 +40,13 @@ struct qvitp_rounding {
     size_t scale_stride;
     const int32_t *zero;   /* NULL, or of each scale the zero point, 0..2^bits - 1 */
     const uint32_t *block; /* NULL, or [k] which of the row's scales, from there on, an input has */
-    int32_t
-        bits; /* 2..8: codes -2^(bits-1)..2^(bits-1)-1, and -127..127 of 8 bits; with a zero point z,
-                     which then are 2..7, distances from it, -z..2^bits-1-z */
+    /* 2..8: codes -2^(bits-1)..2^(bits-1)-1, and -127..127 of 8 bits; with a zero point z 2..7: distances
+     * from it, -z..2^bits-1-z */
+    int32_t bits;
     const double *gram; /* [k][k], symmetric, positive semidefinite */
     double damping;     /* lambda, in means of the gram's diagonal; 0.01 is GPTQ's */
-    int32_t
-        by_diagonal; /* 1: columns in the order of falling diagonal (GPTQ's act-order), else 0, 1, ... */
+    /* 1: columns in the order of falling diagonal (GPTQ's act-order), else 0, 1, ... */
+    int32_t by_diagonal;
     int32_t passes; /* of coordinate descent, at most */
 };
 

@@ -97,8 +97,7 @@ static void score_right(const struct qvitp_product *p, const uint8_t *codes,
     for (size_t row = 0; row < p->n; row++)
         for (size_t h = 0; h < qvitp_product_k_blocks(p); h++) {
             const size_t first = qvitp_product_k_begin(p, h), end = qvitp_product_k_begin(p, h + 1);
-            struct qvitp_coder right =
-                qvitp_right_coder(p, h * p->scales + qvitp_product_block(p, row));
+            struct qvitp_coder right = qvitp_right_coder(p, qvitp_product_at(p, h, row));
             qvitp_score_codes(score, 1, &right, codes + row * p->k + first, end - first);
         }
 }

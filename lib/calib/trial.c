@@ -100,11 +100,6 @@ size_t qvitp_pieces_carve(const qvit_engine *engine, struct qvitp_product *produ
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
 
-int32_t qvitp_right_max(int32_t bits, int has_zero)
-{
-    return has_zero ? (1 << bits) - 1 : bits == 8 ? 127 : 1 << (bits - 1);
-}
-
 static int32_t right_max_of(const struct qvitp_product *p)
 {
     return qvitp_right_max(p->bits, p->zero != NULL);
@@ -161,10 +156,7 @@ void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
 struct qvitp_coder qvitp_right_coder(const struct qvitp_product *p, size_t at)
 {
     struct qvitp_coder coder = {.scheme = QVIT_SCHEME_SYMMETRIC};
-    qvitp_scheme_range(coder.scheme, p->bits, qvitp_right_flags(p->bits), &coder.lo, &coder.hi);
-    if (!p->zero) return coder;
-    coder.lo = (float)-p->zero[at];
-    coder.hi = (float)((1 << p->bits) - 1 - p->zero[at]);
+    qvitp_right_range(p->bits, p->zero ? &p->zero[at] : NULL, &coder.lo, &coder.hi);
     return coder;
 }
 
@@ -174,7 +166,7 @@ static void encode_row(const qvit_engine *engine, const struct qvitp_product *p,
 {
     const struct qvitp_k_blocks *b = p->blocks;
     for (size_t h = 0; h < b->count; h++) {
-        const size_t at = h * p->scales + qvitp_product_block(p, row);
+        const size_t at = qvitp_product_at(p, h, row);
         struct qvitp_coder coder = qvitp_right_coder(p, at);
         coder.scale = scale[at];
         qvitp_encode_run(engine, &coder, b->starts[h + 1] - b->starts[h],
@@ -226,7 +218,7 @@ void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
         size_t columns = qvitp_vector_columns(left.kernel, p->n);
         for (size_t j = 0; j < columns; j++) {
             size_t at = qvitp_k_place(left.kernel->nr, blocks, h, j), i = j < p->n ? j : p->n - 1;
-            float scale = t->scale[h * p->scales + qvitp_product_block(p, i)];
+            float scale = t->scale[qvitp_product_at(p, h, i)];
             s->scale[at] = sign * coder->scale * scale;
             s->scale2[at] = coder->scale2 * scale;
             s->bias[j] = 0;

@@ -64,6 +64,12 @@ static inline size_t qvitp_product_k_blocks(const struct qvitp_product *p)
     return p->blocks ? p->blocks->count : 1;
 }
 
+/* Where scales and zero points have those of a column in a K-block. */
+static inline size_t qvitp_product_at(const struct qvitp_product *p, size_t block, size_t column)
+{
+    return block * p->scales + qvitp_product_block(p, column);
+}
+
 /* The place of k where a K-block begins; of the one behind the last, k. */
 static inline size_t qvitp_product_k_begin(const struct qvitp_product *p, size_t block)
 {
@@ -95,9 +101,6 @@ struct qvitp_scratch {
 /* Lays it out from `base` on; returns its bytes, also where base is NULL. */
 size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
                            struct qvitp_scratch *s);
-
-/* No right code of so many bits, with zero points or without, is larger in magnitude. */
-int32_t qvitp_right_max(int32_t bits, int has_zero);
 
 /* Bytes of the panels, and number of the sums, of a product's right operand. */
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p);

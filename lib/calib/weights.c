@@ -271,7 +271,7 @@ static qvit_status spread_scales(const struct qvitp_settling *s, const struct fi
     if (!scale || !zero || !block) return qvitp_no_memory(error);
     for (size_t j = 0; j < f->n; j++)
         for (size_t h = 0; h < blocks; h++) {
-            const size_t at = h * p->scales + qvitp_product_block(p, j);
+            const size_t at = qvitp_product_at(p, h, j);
             scale[j * blocks + h] = p->scale[at];
             zero[j * blocks + h] = p->zero ? p->zero[at] : 0;
         }

@@ -209,12 +209,15 @@ static inline float scale2_of(const qvit_quantizer *q)
     return ((const float *)p.data)[0];
 }
 
-static inline int32_t zero_of(const qvit_quantizer *q)
+static inline int32_t zero_at(const qvit_quantizer *q, size_t block)
 {
     qvit_parameter p;
     MUST(qvit_quantizer_parameter(q, QVIT_PARAMETER_ZERO_POINT, &p, &why));
-    return ((const int32_t *)p.data)[0];
+    CHECK(block < p.count);
+    return ((const int32_t *)p.data)[block];
 }
+
+static inline int32_t zero_of(const qvit_quantizer *q) { return zero_at(q, 0); }
 
 struct bytes {
     unsigned char *data;

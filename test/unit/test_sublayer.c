@@ -164,14 +164,6 @@ static void gptq_rounds_for_each_block(void)
 
 /* ---- zero points ---- */
 
-static int32_t weight_zero(const qvit_quantizer *q, size_t block)
-{
-    qvit_parameter p;
-    MUST(qvit_quantizer_parameter(q, QVIT_PARAMETER_ZERO_POINT, &p, &why));
-    CHECK(block < p.count);
-    return ((const int32_t *)p.data)[block];
-}
-
 /* Weights that lie to one side of 0, a side for each block of inputs, waste half of symmetric codes. */
 static void zero_points_serve_one_sided_blocks(void)
 {
@@ -196,8 +188,8 @@ static void zero_points_serve_one_sided_blocks(void)
         CHECK_EQ(part_of(r, QVIT_RESULT_WEIGHT_CODES).dtype, QVIT_DTYPE_U4);
         CHECK(loss_of(r, &l) < 0.7 * symmetric);
         for (size_t block = 0; block < OUTPUTS * INPUTS / 8; block++) {
-            if (block % 2) CHECK(weight_zero(second_of(r), block) <= 1);
-            if (block % 2 == 0) CHECK(weight_zero(second_of(r), block) >= 14);
+            if (block % 2) CHECK(zero_at(second_of(r), block) <= 1);
+            if (block % 2 == 0) CHECK(zero_at(second_of(r), block) >= 14);
         }
     }
     end(&l);
