@@ -48,12 +48,13 @@ static inline float qvitp_scalar_exp(float x)
 
 static inline float qvitp_scalar_gelu(float x)
 {
-    static const float table[4][QVITP_GELU_SEGMENTS] = QVITP_GELU_TABLE;
+    static const float cubics[QVITP_GELU_SEGMENTS][4] = {QVITP_GELU_CUBICS(QVITP_GELU_CUBIC)};
     float t = (x < 0 ? -x : x) * QVITP_GELU_SCALE;
     t = t < QVITP_GELU_LAST ? t : QVITP_GELU_LAST;
     int32_t i = (int32_t)t;
     float f = t - (float)i;
-    float g = ((table[3][i] * f + table[2][i]) * f + table[1][i]) * f + table[0][i];
+    const float *c = cubics[i];
+    float g = ((c[3] * f + c[2]) * f + c[1]) * f + c[0];
     return (x < 0 ? 0.0f : x) - g;
 }
 

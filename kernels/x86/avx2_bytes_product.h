@@ -102,6 +102,8 @@ QVITP_INLINE256 void qvitp_256_step_32(struct qvitp_bytes_rows rows, const __m25
         }
         c[i][0] = _mm256_add_epi32(c[i][0], _mm256_madd_epi16(p0, ones));
         c[i][1] = _mm256_add_epi32(c[i][1], _mm256_madd_epi16(p1, ones));
+        QVITP_OPAQUE_VECTOR(c[i][0]); /* else gcc 12 would keep most of them on the stack */
+        QVITP_OPAQUE_VECTOR(c[i][1]);
         next += (uintptr_t)(i % 2 ? rows.odd : rows.even);
     }
 }

@@ -1,8 +1,8 @@
 /*
  * avx2_epilogue.h - what follows the accumulators of every AVX2 product (kernels.h).
  *
- * A product leaves its tile of scaled sums on the stack and hands on vectors of 8 columns; what lies
- * beyond n is computed and then not stored.
+ * A product leaves its tile of scaled sums on the stack. Here a row of 16 columns, two vectors, is finished
+ * at a time; what lies beyond n is computed and then not stored.
  */
 #ifndef QVITP_AVX2_EPILOGUE_H
 #define QVITP_AVX2_EPILOGUE_H
@@ -33,45 +33,67 @@ QVITP_INLINE256 void qvitp_256_add_scaled(size_t m, const struct qvitp_epilogue 
     }
 }
 
-/* Residual of row i, columns j to j + 8 of the tile. */
-QVITP_INLINE256 __m256 qvitp_256_residual(size_t i, size_t j, const struct qvitp_tile *tile,
-                                          const struct qvitp_epilogue *e)
+/* The same rows as they are. Not by memcpy: that would take the address of registers. */
+QVITP_INLINE256 void qvitp_256_store_sums(size_t m, __m256i c[][2], float t[][16])
 {
-    ptrdiff_t row = (ptrdiff_t)i * tile->ldr;
-    __m256i code;
-    if (e->residual == QVITP_RESIDUAL_F32)
-        return qvitp_256_load((const float *)tile->residual + row, j, tile->n);
-    __m128i bytes = qvitp_256_load_bytes((const uint8_t *)tile->residual + row, j, tile->n);
-    if (e->residual == QVITP_RESIDUAL_U8)
-        code = _mm256_cvtepu8_epi32(bytes);
-    else
-        code = _mm256_cvtepi8_epi32(bytes);
-    return _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(e->residual_zero)),
-                         _mm256_set1_ps(e->residual_scale));
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        _mm256_store_si256((__m256i *)t[i], c[i][0]);
+        _mm256_store_si256((__m256i *)t[i] + 1, c[i][1]);
+    }
 }
 
-/* Everything after the bias, for one vector: row i, columns j to j + 8 of the tile. */
-QVITP_INLINE256 void qvitp_256_finish(__m256 t, size_t i, size_t j, const struct qvitp_tile *tile,
-                                      const struct qvitp_epilogue *e)
+/* Adds row i of the residual. */
+QVITP_INLINE256 void qvitp_256_add_residual(size_t i, const struct qvitp_tile *tile,
+                                            const struct qvitp_epilogue *e, __m256 t[2])
 {
-    size_t column = tile->column + j;
-    ptrdiff_t row = (ptrdiff_t)i * tile->ldo;
-    if (e->gelu) t = qvitp_256_gelu(t);
-    if (e->residual != QVITP_RESIDUAL_NONE) t = _mm256_add_ps(t, qvitp_256_residual(i, j, tile, e));
-    if (e->mul) {
-        __m256 mul = _mm256_load_ps(e->mul + column);
-        if (e->mul_neg) {
-            __m256 negative = _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ);
-            mul = _mm256_blendv_ps(mul, _mm256_load_ps(e->mul_neg + column), negative);
+    const ptrdiff_t row = (ptrdiff_t)i * tile->ldr;
+    const uint8_t *bytes = (const uint8_t *)tile->residual + row;
+    for (size_t h = 0, j = 0; h < 2; h++, j += 8) {
+        __m256 r;
+        if (e->residual == QVITP_RESIDUAL_F32) {
+            r = qvitp_256_load((const float *)tile->residual + row, j, tile->n);
+        } else {
+            __m128i codes = qvitp_256_load_bytes(bytes, j, tile->n);
+            __m256i wide = e->residual == QVITP_RESIDUAL_U8 ? _mm256_cvtepu8_epi32(codes)
+                                                            : _mm256_cvtepi8_epi32(codes);
+            r = _mm256_sub_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(e->residual_zero));
+            r = _mm256_mul_ps(r, _mm256_set1_ps(e->residual_scale));
         }
-        t = qvitp_256_step(t, mul, _mm256_load_ps(e->add + column));
+        t[h] = _mm256_add_ps(t[h], r);
     }
+}
+
+/* t * mul + add, of columns from `column` on. */
+QVITP_INLINE256 __m256 qvitp_256_rescaled(__m256 t, size_t column, const struct qvitp_epilogue *e)
+{
+    __m256 mul = _mm256_load_ps(e->mul + column);
+    if (e->mul_neg) {
+        __m256 negative = _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ);
+        mul = _mm256_blendv_ps(mul, _mm256_load_ps(e->mul_neg + column), negative);
+    }
+    return qvitp_256_step(t, mul, _mm256_load_ps(e->add + column));
+}
+
+/* Stores row i, floats or codes. */
+QVITP_INLINE256 void qvitp_256_put(size_t i, const struct qvitp_tile *tile,
+                                   const struct qvitp_epilogue *e, const __m256 t[2])
+{
+    const ptrdiff_t row = (ptrdiff_t)i * tile->ldo;
     if (e->out == QVITP_OUT_F32) {
-        qvitp_256_store((float *)tile->out + row, j, tile->n, t);
-    } else {
-        t = qvitp_256_clamp(t, _mm256_set1_ps(e->lo), _mm256_set1_ps(e->hi));
-        qvitp_256_store_bytes((uint8_t *)tile->out + row, j, tile->n, qvitp_256_code(t));
+        float *out = (float *)tile->out + row;
+        qvitp_256_store(out, 0, tile->n, t[0]);
+        if (tile->n > 8) qvitp_256_store(out, 8, tile->n, t[1]);
+        return;
     }
+    __m256 lo = _mm256_set1_ps(e->lo), hi = _mm256_set1_ps(e->hi);
+    __m128i codes = qvitp_256_narrow_16(_mm256_cvtps_epi32(qvitp_256_clamp(t[0], lo, hi)),
+                                        _mm256_cvtps_epi32(qvitp_256_clamp(t[1], lo, hi)));
+    uint8_t *out = (uint8_t *)tile->out + row;
+    if (tile->n >= 16)
+        _mm_storeu_si128((__m128i *)out, codes);
+    else
+        memcpy(out, &codes, tile->n);
 }
 
 /* The whole tile, from its scaled sums on, or, for S32 output, from its sums, which are integers. */
@@ -84,10 +106,17 @@ QVITP_INLINE256 void qvitp_256_finish_tile(float sums[][16], const struct qvitp_
             memcpy(out, sums[i], tile->n * sizeof *out);
         return;
     }
-    for (size_t j = 0; j < tile->n; j += 8) {
-        __m256 bias = _mm256_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++)
-            qvitp_256_finish(_mm256_add_ps(_mm256_load_ps(sums[i] + j), bias), i, j, tile, e);
+    const float *bias = e->bias + tile->column;
+    for (size_t i = 0; i < tile->m; i++) {
+        __m256 t[2] = {_mm256_add_ps(_mm256_load_ps(sums[i]), _mm256_load_ps(bias)),
+                       _mm256_add_ps(_mm256_load_ps(sums[i] + 8), _mm256_load_ps(bias + 8))};
+        if (e->gelu) qvitp_256_gelu(2, t);
+        if (e->residual != QVITP_RESIDUAL_NONE) qvitp_256_add_residual(i, tile, e, t);
+        if (e->mul) {
+            t[0] = qvitp_256_rescaled(t[0], tile->column, e);
+            t[1] = qvitp_256_rescaled(t[1], tile->column + 8, e);
+        }
+        qvitp_256_put(i, tile, e, t);
     }
 }
 

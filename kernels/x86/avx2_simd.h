@@ -69,15 +69,23 @@ QVITP_INLINE256 __m256 qvitp_256_clamp(__m256 x, __m256 lo, __m256 hi)
     return _mm256_min_ps(_mm256_max_ps(x, lo), hi);
 }
 
-/* The low byte of each int32 lane. */
+/* The low byte of each of 16 int32 lanes that hold codes, -128 to 255. */
+QVITP_INLINE256 __m128i qvitp_256_narrow_16(__m256i first, __m256i second)
+{
+    __m256i words = _mm256_packs_epi32(first, second); /* 0..3 8..11 | 4..7 12..15 */
+    words = _mm256_and_si256(_mm256_permute4x64_epi64(words, 0xD8), _mm256_set1_epi16(0xFF));
+    return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+/* The same of 8, to the low half. */
 QVITP_INLINE256 __m128i qvitp_256_narrow(__m256i x)
 {
-    x = _mm256_and_si256(x, _mm256_set1_epi32(0xFF));
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    words = _mm_and_si128(words, _mm_set1_epi16(0xFF));
     return _mm_packus_epi16(words, words);
 }
 
-/* The low byte of round(x), |x| < 2^22. */
+/* The code that x, of a code's range, rounds to. */
 QVITP_INLINE256 __m128i qvitp_256_code(__m256 x) { return qvitp_256_narrow(_mm256_cvtps_epi32(x)); }
 
 /* q * r + c in two roundings. */
@@ -86,52 +94,95 @@ QVITP_INLINE256 __m256 qvitp_256_step(__m256 q, __m256 r, __m256 c)
     return _mm256_add_ps(_mm256_mul_ps(q, r), c);
 }
 
-QVITP_INLINE256 __m256 qvitp_256_exp(__m256 x)
+/*
+ * x = exp(x) of `count` vectors, a constant wherever this is called. Each operation of one waits for that
+ * before it: they advance together, step by step, since a core looks ahead by two or three such chains.
+ */
+QVITP_INLINE256 void qvitp_256_exp(size_t count, __m256 x[])
 {
-    const __m256 magic = _mm256_set1_ps(QVITP_ROUND_MAGIC);
-    /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
-    __m256 shifted = qvitp_256_step(x, _mm256_set1_ps(QVITP_LOG2_E), magic);
-    __m256 n = _mm256_sub_ps(shifted, magic);
-    __m256 r = _mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_HIGH)));
-    r = _mm256_sub_ps(r, _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_LOW)));
-    __m256 q = _mm256_set1_ps(QVITP_EXP_Q4);
-    q = qvitp_256_step(q, r, _mm256_set1_ps(QVITP_EXP_Q3));
-    q = qvitp_256_step(q, r, _mm256_set1_ps(QVITP_EXP_Q2));
-    q = qvitp_256_step(q, r, _mm256_set1_ps(QVITP_EXP_Q1));
-    q = qvitp_256_step(q, r, _mm256_set1_ps(QVITP_EXP_Q0));
-    __m256 p = _mm256_mul_ps(_mm256_mul_ps(q, r), r);
-    p = _mm256_add_ps(_mm256_add_ps(p, r), _mm256_set1_ps(1.0f));
-    __m256i power = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    p = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power));
-    return _mm256_and_ps(p, _mm256_cmp_ps(x, _mm256_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ));
+    enum { MOST = 4 };
+    static const float higher[] = {QVITP_EXP_Q3, QVITP_EXP_Q2, QVITP_EXP_Q1, QVITP_EXP_Q0};
+    const __m256 magic = _mm256_set1_ps(QVITP_ROUND_MAGIC), one = _mm256_set1_ps(1.0f);
+    __m256 shifted[MOST], r[MOST], p[MOST];
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
+        shifted[i] = qvitp_256_step(x[i], _mm256_set1_ps(QVITP_LOG2_E), magic);
+        __m256 n = _mm256_sub_ps(shifted[i], magic);
+        r[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_HIGH)));
+        r[i] = _mm256_sub_ps(r[i], _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_LOW)));
+        p[i] = _mm256_set1_ps(QVITP_EXP_Q4);
+    }
+    QVITP_UNROLL
+    for (size_t c = 0; c < sizeof higher / sizeof higher[0]; c++) {
+        QVITP_UNROLL
+        for (size_t i = 0; i < count; i++) {
+            p[i] = qvitp_256_step(p[i], r[i], _mm256_set1_ps(higher[c]));
+            QVITP_OPAQUE_VECTOR(p[i]);
+        }
+    }
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        p[i] = _mm256_mul_ps(_mm256_mul_ps(p[i], r[i]), r[i]);
+        QVITP_OPAQUE_VECTOR(p[i]);
+    }
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        __m256i e = _mm256_castps_si256(_mm256_add_ps(_mm256_add_ps(p[i], r[i]), one));
+        e = _mm256_add_epi32(e, _mm256_slli_epi32(_mm256_castps_si256(shifted[i]), 23));
+        __m256 not_zero = _mm256_cmp_ps(x[i], _mm256_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
+        x[i] = _mm256_and_ps(_mm256_castsi256_ps(e), not_zero);
+    }
 }
 
-/* row[index] for 8 indices below 32: a lookup in each quarter, then bits 3 and 4 choose. */
-QVITP_INLINE256 __m256 qvitp_256_gelu_row(const float row[QVITP_GELU_SEGMENTS], __m256i index)
+/*
+ * The coefficients of 8 cubics, whose places in the table are given in bytes: each is one load of 16 bytes,
+ * and what is loaded is transposed. vpermps in tables of registers takes twice as long.
+ */
+QVITP_INLINE256 void qvitp_256_cubics(const uint32_t at[8], __m256 c[4])
 {
-    __m256 bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-    __m256 bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(index, 27));
-    __m256 a = _mm256_permutevar8x32_ps(_mm256_load_ps(row), index);
-    __m256 b = _mm256_permutevar8x32_ps(_mm256_load_ps(row + 8), index);
-    __m256 c = _mm256_permutevar8x32_ps(_mm256_load_ps(row + 16), index);
-    __m256 d = _mm256_permutevar8x32_ps(_mm256_load_ps(row + 24), index);
-    return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
+    static const float table[QVITP_GELU_SEGMENTS][4]
+        __attribute__((aligned(64))) = {QVITP_GELU_CUBICS(QVITP_GELU_CUBIC)};
+    __m256 row[4];
+    QVITP_UNROLL
+    for (size_t i = 0; i < 4; i++) {
+        __m128 low = _mm_load_ps((const float *)((const char *)table + at[i]));
+        __m128 high = _mm_load_ps((const float *)((const char *)table + at[i + 4]));
+        row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+    }
+    __m256d c01_of_01 = _mm256_castps_pd(_mm256_unpacklo_ps(row[0], row[1]));
+    __m256d c23_of_01 = _mm256_castps_pd(_mm256_unpackhi_ps(row[0], row[1]));
+    __m256d c01_of_23 = _mm256_castps_pd(_mm256_unpacklo_ps(row[2], row[3]));
+    __m256d c23_of_23 = _mm256_castps_pd(_mm256_unpackhi_ps(row[2], row[3]));
+    c[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(c01_of_01, c01_of_23));
+    c[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(c01_of_01, c01_of_23));
+    c[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c23_of_01, c23_of_23));
+    c[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c23_of_01, c23_of_23));
 }
 
-QVITP_INLINE256 __m256 qvitp_256_gelu(__m256 x)
+/* x = GELU(x) of `count` vectors, one or two, together as by qvitp_256_exp. */
+QVITP_INLINE256 void qvitp_256_gelu(size_t count, __m256 x[])
 {
-    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(32))) =
-        QVITP_GELU_TABLE;
-    __m256 t = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-    t = _mm256_mul_ps(t, _mm256_set1_ps(QVITP_GELU_SCALE));
-    t = _mm256_min_ps(t, _mm256_set1_ps(QVITP_GELU_LAST));
-    __m256i index = _mm256_cvttps_epi32(t);
-    __m256 f = _mm256_sub_ps(t, _mm256_cvtepi32_ps(index));
-    __m256 g = qvitp_256_gelu_row(table[3], index);
-    g = qvitp_256_step(g, f, qvitp_256_gelu_row(table[2], index));
-    g = qvitp_256_step(g, f, qvitp_256_gelu_row(table[1], index));
-    g = qvitp_256_step(g, f, qvitp_256_gelu_row(table[0], index));
-    return _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x), g);
+    enum { MOST = 2 };
+    uint32_t at[MOST][8] __attribute__((aligned(32)));
+    __m256 f[MOST];
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        __m256 t = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x[i]);
+        t = _mm256_mul_ps(t, _mm256_set1_ps(QVITP_GELU_SCALE));
+        t = _mm256_min_ps(t, _mm256_set1_ps(QVITP_GELU_LAST));
+        __m256i segment = _mm256_cvttps_epi32(t);
+        f[i] = _mm256_sub_ps(t, _mm256_cvtepi32_ps(segment));
+        _mm256_store_si256((__m256i *)at[i], _mm256_slli_epi32(segment, 4));
+    }
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        __m256 c[4];
+        qvitp_256_cubics(at[i], c);
+        __m256 g = qvitp_256_step(c[3], f[i], c[2]);
+        g = qvitp_256_step(qvitp_256_step(g, f[i], c[1]), f[i], c[0]);
+        x[i] = _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x[i]), g);
+    }
 }
 
 /* The fixed tree over the 16 partial sums, p0 to p7 and p8 to p15. */

@@ -66,24 +66,35 @@ QVITP_INLINE512 __m512 qvitp_512_exp(__m512 x)
     return _mm512_castsi512_ps(_mm512_maskz_add_epi32(not_zero, _mm512_castps_si512(p), power));
 }
 
-/* The 32 cubics: a row of the table is two registers, and vpermt2ps looks 16 indices up in them. */
-QVITP_INLINE512 __m512 qvitp_512_gelu_row(const float row[QVITP_GELU_SEGMENTS], __m512i index)
+/* One coefficient of 16 cubics: all 32 are two registers, and vpermt2ps looks 16 indices up in them. */
+QVITP_INLINE512 __m512 qvitp_512_coefficient(const float of[QVITP_GELU_SEGMENTS], __m512i index)
 {
-    return _mm512_permutex2var_ps(_mm512_load_ps(row), index, _mm512_load_ps(row + 16));
+    return _mm512_permutex2var_ps(_mm512_load_ps(of), index, _mm512_load_ps(of + 16));
 }
 
 QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
 {
-    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(64))) =
-        QVITP_GELU_TABLE;
+#define C0(c0, c1, c2, c3) c0
+#define C1(c0, c1, c2, c3) c1
+#define C2(c0, c1, c2, c3) c2
+#define C3(c0, c1, c2, c3) c3
+    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(64))) = {
+        {QVITP_GELU_CUBICS(C0)},
+        {QVITP_GELU_CUBICS(C1)},
+        {QVITP_GELU_CUBICS(C2)},
+        {QVITP_GELU_CUBICS(C3)}};
+#undef C0
+#undef C1
+#undef C2
+#undef C3
     __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
     t = _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
     __m512i index = _mm512_cvttps_epi32(t);
     __m512 f = _mm512_sub_ps(t, _mm512_cvtepi32_ps(index));
-    __m512 g = qvitp_512_gelu_row(table[3], index);
-    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[2], index));
-    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[1], index));
-    g = qvitp_512_step(g, f, qvitp_512_gelu_row(table[0], index));
+    __m512 g = qvitp_512_coefficient(table[3], index);
+    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[2], index));
+    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[1], index));
+    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[0], index));
     return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), g);
 }
 

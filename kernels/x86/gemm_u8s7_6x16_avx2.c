@@ -28,7 +28,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
         for (size_t i = 0; i < m; i++) c[i][0] = init[0], c[i][1] = init[1];
         qvitp_256_multiply_bytes(tile, rows, first, end, steps, c);
         if (e->out == QVITP_OUT_S32)
-            memcpy(t, c, m * sizeof c[0]);
+            qvitp_256_store_sums(m, c, t);
         else
             qvitp_256_add_scaled(m, e, column, block, c, t);
         first = end;

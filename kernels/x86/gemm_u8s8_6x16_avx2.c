@@ -57,11 +57,7 @@ QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct q
         qvitp_256_add_scaled(m, e, tile->column, 0, c, t);
         return;
     }
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        _mm256_store_si256((__m256i *)t[i], c[i][0]);
-        _mm256_store_si256((__m256i *)t[i] + 1, c[i][1]);
-    }
+    qvitp_256_store_sums(m, c, t);
 }
 
 /* The same in K-blocks. */

@@ -40,8 +40,10 @@ void qvitp_pack_row(const struct qvitp_gemm_kernel *kernel, size_t k, const void
     char *to = (char *)panels + column / nr * panel_bytes + column % nr * step;
     const char *from = row;
     size_t bytes = k * size, done = 0;
-    if (step == 4) /* the common step, as single moves */
+    if (step == 4) /* the common steps, as single moves */
         for (; done + 4 <= bytes; done += 4, to += nr * 4) memcpy(to, from + done, 4);
+    if (step == 2)
+        for (; done + 2 <= bytes; done += 2, to += nr * 2) memcpy(to, from + done, 2);
     for (; done < bytes; done += step, to += nr * step)
         memcpy(to, from + done, qvitp_min(step, bytes - done));
 }
@@ -65,53 +67,49 @@ static const char *row_of(const struct qvitp_operand *o, size_t row, size_t size
     return (const char *)o->data + place * o->stride * (ptrdiff_t)size;
 }
 
-/* One step of k of a [k][n] operand: `rows` (<= kstep) rows, interleaved column by column, into every
- * panel. */
-static void interleave_bytes(const int8_t *const *rows, size_t kstep, size_t n, size_t nr,
-                             size_t panel_bytes, int8_t *to)
+/* Columns that are interleaved at once: a panel of any kernel but the scalar ones is some of these. */
+enum { GROUP = 16, MAX_STEP = 4 };
+
+/* GROUP columns of a step of k, of which rows past the last are NULL. kstep is a constant wherever this is
+ * called, and what is read is copied first, so that compilers interleave whole vectors. */
+static inline void interleave_group(const int8_t *const *rows, size_t first, size_t kstep, int8_t *to)
 {
-    for (size_t first = 0; first < n; first += nr, to += panel_bytes) {
-        size_t columns = qvitp_min(nr, n - first);
-        for (size_t j = 0; j < columns; j++)
-            for (size_t s = 0; s < kstep; s++) to[j * kstep + s] = rows[s] ? rows[s][first + j] : 0;
-        memset(to + columns * kstep, 0, (nr - columns) * kstep);
-    }
+    static const int8_t zeros[GROUP];
+    int8_t from[MAX_STEP][GROUP], group[GROUP * MAX_STEP];
+    for (size_t s = 0; s < kstep; s++) memcpy(from[s], rows[s] ? rows[s] + first : zeros, GROUP);
+    for (size_t j = 0; j < GROUP; j++)
+        for (size_t s = 0; s < kstep; s++) group[j * kstep + s] = from[s][j];
+    memcpy(to, group, GROUP * kstep);
 }
 
-/* The same for the one shape that matters for speed, four rows, where whole words are written. */
-static void interleave_4(const int8_t *const *rows, size_t n, size_t nr, size_t panel_bytes,
-                         int8_t *to)
+/* One step of k of a [k][n] operand: its rows, interleaved column by column, into every panel. */
+static void interleave(const int8_t *const *rows, size_t kstep, size_t n, size_t nr,
+                       size_t panel_bytes, int8_t *to)
 {
-    static const int8_t zeros[64];
     for (size_t first = 0; first < n; first += nr, to += panel_bytes) {
-        size_t columns = qvitp_min(nr, n - first);
-        const int8_t *r[4];
-        for (size_t s = 0; s < 4; s++) r[s] = rows[s] ? rows[s] + first : zeros;
-        for (size_t j = 0; j < columns; j++) {
-            to[j * 4 + 0] = r[0][j];
-            to[j * 4 + 1] = r[1][j];
-            to[j * 4 + 2] = r[2][j];
-            to[j * 4 + 3] = r[3][j];
-        }
-        memset(to + columns * 4, 0, (nr - columns) * 4);
+        size_t columns = qvitp_min(nr, n - first), j = 0;
+        if (kstep == 2)
+            for (; j + GROUP <= columns; j += GROUP)
+                interleave_group(rows, first + j, 2, to + j * 2);
+        if (kstep == 4)
+            for (; j + GROUP <= columns; j += GROUP)
+                interleave_group(rows, first + j, 4, to + j * 4);
+        for (; j < columns; j++)
+            for (size_t s = 0; s < kstep; s++) to[j * kstep + s] = rows[s] ? rows[s][first + j] : 0;
+        memset(to + columns * kstep, 0, (nr - columns) * kstep);
     }
 }
 
 static void pack_by_k_bytes(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o,
                             size_t n, size_t k, int8_t *panels)
 {
-    enum { MAX_STEP = 8 };
     size_t kstep = kernel->kstep, nr = kernel->nr;
     size_t panel_bytes = qvitp_packed_k(kernel, k) * nr;
     for (size_t p = 0; p < k; p += kstep, panels += nr * kstep) {
         const int8_t *rows[MAX_STEP] = {NULL};
         for (size_t s = 0; s < kstep && p + s < k; s++)
             rows[s] = (const int8_t *)row_of(o, p + s, 1);
-        if (kstep == 4 && nr <= 64) {
-            interleave_4(rows, n, nr, panel_bytes, panels);
-        } else {
-            interleave_bytes(rows, kstep, n, nr, panel_bytes, panels);
-        }
+        interleave(rows, kstep, n, nr, panel_bytes, panels);
     }
 }
 
