@@ -46,24 +46,45 @@ QVITP_INLINE512 __m512 qvitp_512_step(__m512 q, __m512 r, __m512 c)
     return _mm512_add_ps(_mm512_mul_ps(q, r), c);
 }
 
-QVITP_INLINE512 __m512 qvitp_512_exp(__m512 x)
+/*
+ * x = exp(x) of `count` vectors, a constant wherever this is called. Each operation of one waits for that
+ * before it: they advance together, step by step, since a core looks ahead by two or three such chains.
+ */
+QVITP_INLINE512 void qvitp_512_exp(size_t count, __m512 x[])
 {
-    const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC);
-    /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
-    __m512 shifted = qvitp_512_step(x, _mm512_set1_ps(QVITP_LOG2_E), magic);
-    __m512 n = _mm512_sub_ps(shifted, magic);
-    __m512 r = _mm512_sub_ps(x, _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_HIGH)));
-    r = _mm512_sub_ps(r, _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_LOW)));
-    __m512 q = _mm512_set1_ps(QVITP_EXP_Q4);
-    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q3));
-    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q2));
-    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q1));
-    q = qvitp_512_step(q, r, _mm512_set1_ps(QVITP_EXP_Q0));
-    __m512 p = _mm512_mul_ps(_mm512_mul_ps(q, r), r);
-    p = _mm512_add_ps(_mm512_add_ps(p, r), _mm512_set1_ps(1.0f));
-    __m512i power = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
-    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(not_zero, _mm512_castps_si512(p), power));
+    enum { MOST = 4 };
+    static const float higher[] = {QVITP_EXP_Q3, QVITP_EXP_Q2, QVITP_EXP_Q1, QVITP_EXP_Q0};
+    const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC), one = _mm512_set1_ps(1.0f);
+    __m512 shifted[MOST], r[MOST], p[MOST];
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
+        shifted[i] = qvitp_512_step(x[i], _mm512_set1_ps(QVITP_LOG2_E), magic);
+        __m512 n = _mm512_sub_ps(shifted[i], magic);
+        r[i] = _mm512_sub_ps(x[i], _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_HIGH)));
+        r[i] = _mm512_sub_ps(r[i], _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_LOW)));
+        p[i] = _mm512_set1_ps(QVITP_EXP_Q4);
+    }
+    QVITP_UNROLL
+    for (size_t c = 0; c < sizeof higher / sizeof higher[0]; c++) {
+        QVITP_UNROLL
+        for (size_t i = 0; i < count; i++) {
+            p[i] = qvitp_512_step(p[i], r[i], _mm512_set1_ps(higher[c]));
+            QVITP_OPAQUE_VECTOR(p[i]);
+        }
+    }
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        p[i] = _mm512_mul_ps(_mm512_mul_ps(p[i], r[i]), r[i]);
+        QVITP_OPAQUE_VECTOR(p[i]);
+    }
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) {
+        __m512i e = _mm512_castps_si512(_mm512_add_ps(_mm512_add_ps(p[i], r[i]), one));
+        __m512i power = _mm512_slli_epi32(_mm512_castps_si512(shifted[i]), 23);
+        __mmask16 not_zero = _mm512_cmp_ps_mask(x[i], _mm512_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
+        x[i] = _mm512_castsi512_ps(_mm512_maskz_add_epi32(not_zero, e, power));
+    }
 }
 
 /* One coefficient of 16 cubics: all 32 are two registers, and vpermt2ps looks 16 indices up in them. */

@@ -37,18 +37,32 @@ QVITP_INLINE512 float find_top(const float *scores, size_t whole, __mmask16 last
     return _mm512_reduce_max_ps(_mm512_max_ps(a, b));
 }
 
+/* e = exp(s - top) of `count` vectors, a constant. */
+QVITP_INLINE512 void exponentials_of(size_t count, const float *scores, __m512 top, __m512 e[])
+{
+    QVITP_UNROLL
+    for (size_t i = 0; i < count; i++) e[i] = _mm512_sub_ps(_mm512_load_ps(scores + 16 * i), top);
+    qvitp_512_exp(count, e);
+}
+
 /* Replaces the scores by their exponentials; returns the sum of these. */
 QVITP_INLINE512 float exponentials(float *scores, size_t whole, __mmask16 last, float largest)
 {
-    __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(largest);
-    for (size_t j = 0; j < whole; j += 16) {
-        __m512 e = qvitp_512_exp(_mm512_sub_ps(_mm512_load_ps(scores + j), top));
-        sum = _mm512_add_ps(sum, e);
-        _mm512_store_ps(scores + j, e);
+    __m512 sum = _mm512_setzero_ps(), top = _mm512_set1_ps(largest), e[4];
+    size_t j = 0;
+    for (; j + 64 <= whole; j += 64) {
+        exponentials_of(4, scores + j, top, e);
+        QVITP_UNROLL
+        for (size_t i = 0; i < 4; i++) {
+            _mm512_store_ps(scores + j + 16 * i, e[i]);
+            sum = _mm512_add_ps(sum, e[i]);
+        }
     }
-    __m512 e = qvitp_512_exp(_mm512_sub_ps(_mm512_load_ps(scores + whole), top));
-    sum = _mm512_mask_add_ps(sum, last, sum, e);
-    _mm512_store_ps(scores + whole, e);
+    for (; j <= whole; j += 16) {
+        exponentials_of(1, scores + j, top, e);
+        _mm512_store_ps(scores + j, e[0]);
+        sum = _mm512_mask_add_ps(sum, j < whole ? 0xFFFF : last, sum, e[0]);
+    }
     return qvitp_512_tree(sum);
 }
 
