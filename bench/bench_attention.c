@@ -10,9 +10,12 @@
 static const struct form {
     const char *name, *operand,
         *upper; /* upper: probabilities of a row in the twin's upper range */
-} forms[] = {
-    {"plain", "plain", ""}, {"twin", "twin", "8"}, {"twin", "twin", "all"}, {"f32", "f32", ""}};
-enum { PLAIN, TWIN, TWIN_DENSE, F32, FORMS };
+} forms[] = {{"plain", "plain", ""},
+             {"twin", "twin", "8"},
+             {"twin", "twin", "all"},
+             {"twin4", "twin", ""},
+             {"f32", "f32", ""}};
+enum { PLAIN, TWIN, TWIN_DENSE, TWIN_4, F32, FORMS };
 
 struct attention {
     qvit_plan *plan;
@@ -30,8 +33,10 @@ static void run(void *user)
 
 static qvit_plan *make_plan(const struct material *m, size_t heads, int form)
 {
-    const qvit_quantizer *const probabilities[FORMS] = {
-        [PLAIN] = m->probability, [TWIN] = m->twin_softmax, [TWIN_DENSE] = m->twin_softmax_dense};
+    const qvit_quantizer *const probabilities[FORMS] = {[PLAIN] = m->probability,
+                                                        [TWIN] = m->twin_softmax,
+                                                        [TWIN_DENSE] = m->twin_softmax_dense,
+                                                        [TWIN_4] = m->twin_softmax_4};
     const qvit_quantizer *codes = form == F32 ? NULL : m->s8;
     qvit_attention_options options = QVIT_ATTENTION_OPTIONS_INIT;
     options.query = options.key = options.value = material_port(codes);

@@ -79,12 +79,13 @@ struct numbers {
     int32_t zero_point;
 };
 
-static qvit_quantizer *make(const qvit_engine *engine, struct numbers n)
+static qvit_quantizer *make(const qvit_engine *engine, int32_t bits, struct numbers n)
 {
     qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 1, &n.scale}};
     qvit_quantizer_options options = QVIT_QUANTIZER_OPTIONS_INIT;
     options.scheme = n.scheme;
     options.flags = n.flags;
+    options.bits = bits;
     options.parameters = parameters;
     options.parameter_count = 1;
     if (n.scheme != QVIT_SCHEME_SYMMETRIC) {
@@ -103,18 +104,22 @@ void material_open(struct material *m, const qvit_engine *engine)
 {
     const float part = 1.0f / 32;
     /* Of 197 scores of deviation 1, eight are above 1.75: probabilities from e^1.25 / 197 on. */
-    const float upper = 0.0177f;
+    const float upper = 0.0177f, top = 1 / 127.0f, top4 = 1 / 7.0f;
     *m = (struct material){
         .engine = engine,
-        .u8 = make(engine, (struct numbers){QVIT_SCHEME_ASYMMETRIC, 0, part, 0, 128}),
-        .s8 = make(engine,
+        .u8 = make(engine, 8, (struct numbers){QVIT_SCHEME_ASYMMETRIC, 0, part, 0, 128}),
+        .s8 = make(engine, 8,
                    (struct numbers){QVIT_SCHEME_SYMMETRIC, QVIT_QUANTIZER_NARROW, part, 0, 0}),
-        .probability = make(engine, (struct numbers){QVIT_SCHEME_ASYMMETRIC, 0, 1 / 255.0f, 0, 0}),
+        .probability =
+            make(engine, 8, (struct numbers){QVIT_SCHEME_ASYMMETRIC, 0, 1 / 255.0f, 0, 0}),
         .twin_softmax =
-            make(engine, (struct numbers){QVIT_SCHEME_TWIN_SOFTMAX, 0, upper / 128, 1 / 127.0f, 0}),
+            make(engine, 8, (struct numbers){QVIT_SCHEME_TWIN_SOFTMAX, 0, upper / 128, top, 0}),
         .twin_softmax_dense =
-            make(engine, (struct numbers){QVIT_SCHEME_TWIN_SOFTMAX, 0, 1e-9f, 1 / 127.0f, 0}),
-        .twin_gelu = make(engine, (struct numbers){QVIT_SCHEME_TWIN_GELU, 0, 0.17f / 128, part, 0}),
+            make(engine, 8, (struct numbers){QVIT_SCHEME_TWIN_SOFTMAX, 0, 1e-9f, top, 0}),
+        .twin_softmax_4 =
+            make(engine, 4, (struct numbers){QVIT_SCHEME_TWIN_SOFTMAX, 0, top4 / 32, top4, 0}),
+        .twin_gelu =
+            make(engine, 8, (struct numbers){QVIT_SCHEME_TWIN_GELU, 0, part / 16, part, 0}),
     };
 }
 
@@ -125,6 +130,7 @@ void material_close(struct material *m)
     qvit_quantizer_destroy(m->probability);
     qvit_quantizer_destroy(m->twin_softmax);
     qvit_quantizer_destroy(m->twin_softmax_dense);
+    qvit_quantizer_destroy(m->twin_softmax_4);
     qvit_quantizer_destroy(m->twin_gelu);
     *m = (struct material){0};
 }

@@ -24,6 +24,7 @@ struct material {
     qvit_quantizer *probability;  /* u8, 0 to 1 */
     qvit_quantizer *twin_softmax; /* about 8 of a ViT's 197 probabilities in the upper range */
     qvit_quantizer *twin_softmax_dense; /* all of them */
+    qvit_quantizer *twin_softmax_4;     /* of 4 bits; it and the next are a power of two apart */
     qvit_quantizer *twin_gelu;
 };
 void material_open(struct material *material, const qvit_engine *engine);

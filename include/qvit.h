@@ -620,8 +620,10 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
  * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends
  * half of its codes on small values, where a softmax has nearly all of its own, or on the short
- * negative side of GELU; the product that reads a twin takes twice the multiplications, since its two
- * ranges are summed apart, and up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
+ * negative side of GELU. If its scales are a power of two apart, as the paper's are (ratio= in calibration),
+ * its ranges are joined (section 10), and the product that reads them takes no more time than plain codes:
+ * where bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with AVX2. Ranges
+ * that are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
  * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
  * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric
  * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter most below 8
@@ -1062,7 +1064,10 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *       metric=mse|cosine|pearson|hessian|ranking   what a search looks for; gives recipes without a
  *                                             search one. ranking is pearson but at Q K^T
  *       twin=none|softmax|gelu|softmax,gelu   twin quantizers for inputs of these kinds (none)
- *       ratio=free|power                      the ranges of a twin GELU (free): a power of two apart
+ *       ratio=free|low|high                   which scale of a twin GELU is moved so that both are a power
+ *                                             of two apart, and can be joined: none; the low one, up to
+ *                                             twice as coarse; the high one, to the nearest (free).
+ *                                             Softmax's always are
  *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
  *                                             (asymmetric); the left operand of a matmul of GENERIC
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
@@ -1220,9 +1225,10 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               relative probabilities, which attention plans alone take; at less than 6 also clipped
  *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
  *               for GELU at 8 bits for inputs and 6 or more for weights, and at less than 6 for
- *               inputs. Weights have a scale for every 64 inputs of an output, which are reordered, and
- *               those of up to 4 bits, at 6 or more for inputs, a zero point beside it; block-length=0
- *               leaves blocks out: plans then run some per cent faster
+ *               inputs (with ratio=high, at 8 bits as exact, AVX2 runs fc2 in 0.6 of the time). Weights have
+ *               a scale for every 64 inputs of an output, which are reordered, and those of up to 4 bits,
+ *               at 6 or more for inputs, a zero point beside it; block-length=0 leaves blocks out: plans
+ *               then run some per cent faster
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block
  *               by block for the error weighed by the squared gradient, 16 candidates from 0.4 to 1.2
  *               and 6 around the best, 2 rounds; channels ordered by clustering; twin softmax
@@ -1497,11 +1503,18 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     t * mul + add                                           (F32 without s and z: t as it is)
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
- * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins), plus
- * the zero point (S8: 128), times the sum of |weight codes| (ASYMMETRIC: less their zero point), must
+ * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b) are summed apart, each sum with
+ * its range's scale. They are joined if scale2 = scale * 2^m in every block, m one of 0 to 8: what is summed
+ * then are the low codes and 2^m times the high ones, in one integer, with `scale`. That takes sums that fit
+ * 32 bits. In a linear plan: inputs * largest value * largest |weight code| below 2^31, where 255 stands for
+ * any value that bytes hold, (b - 1) * 2^m up to 255, and of GELU, up to 127, 383. In a matmul and in an attention,
+ * which do not know how many products there will be: if bytes hold the values.
+ *
+ * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of joined ones the
+ * largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of |weight codes| (ASYMMETRIC: less their zero point), must
  * stay below 2^31. No layer of up to 33155 inputs is ever refused. Activations have no known codes: for
  * them 128 stands for each right code, and k may be 43804 for S8 at the left, 65793 for U8 with zero
- * point 0, 131071 for 8-bit twins.
+ * point 0, as for twins that are joined in bytes, 131071 for other 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
  * only codes that lie inside. Others give defined results at the left of a product, unless they are
@@ -1552,6 +1565,7 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  *     codes   t = sum((a - zero_point) * w) * (input scale * weight scale) + bias
  *             w: the weight's code, ASYMMETRIC ones less their zero point
  *     twins   t = (low sum * (scale * weight scale) + high sum * (scale2 * weight scale)) + bias
+ *             joined: t = (low sum + high sum * 2^m) * (scale * weight scale) + bias
  *     floats  t = sum(a * w) + bias          (in rising order of inputs; may be fused)
  *     then    t = GELU(t), if asked for
  *             t = t + residual               (codes: (code - zero_point) * scale)
@@ -1583,7 +1597,8 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  * the order in which they stand,
  *
  *     codes   t = ((u_0 + u_1) + u_2 + ..) + bias, u_h = sum of block h * (its scales, multiplied)
- *     twins   the same, u_h = low sum of block h * (..) + high sum of block h * (.. with scale2)
+ *     twins   the same, u_h = low sum of block h * (..) + high sum of block h * (.. with scale2), or
+ *             joined as above
  *
  * From a result: input and weight are its INPUT and SECOND, weights its WEIGHT_CODES (whose dtype
  * is the weight's), bias its BIAS. A float layer is the same call with the F32 ports and the float
@@ -1664,7 +1679,7 @@ QVIT_API qvit_status qvit_linear_run(const qvit_plan *plan, const qvit_linear_ar
  * whose attention is not the one below, and for comparing its two products on their own.
  *
  *     codes   t = sum * ((left scale * right scale * scale) * (1 / output scale)) + zero_point
- *     twins   t = (low sum * (..) + high sum * (.. with scale2)) + zero_point
+ *     twins   t = (low sum * (..) + high sum * (.. with scale2)) + zero_point, or joined
  *     floats  t = sum * (scale * (1 / output scale)) + zero_point
  *     S32     the sum: `scale` is not applied
  *

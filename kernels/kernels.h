@@ -26,6 +26,7 @@
  *     S32 output:   store acc, nothing else (plain integer products only)
  *     t = (float)acc * scale[j] + bias[j]                                  plain operand
  *     t = ((float)lo * scale[j] + (float)hi * scale2[j]) + bias[j]         twin operand
+ *     t = (float)(low * lo + high * hi) * scale[j] + bias[j]               joined twin: high is not 0
  *     t = acc + bias[j]                                                    float32 operands
  *     t = ((u_0 + u_1) + u_2 + ...) + bias[j]                              K-blocks, see below
  *     if gelu:       t = GELU(t)                                           (numerics.h)
@@ -43,13 +44,14 @@ enum { QVITP_RESIDUAL_NONE, QVITP_RESIDUAL_F32, QVITP_RESIDUAL_U8, QVITP_RESIDUA
 struct qvitp_epilogue {
     const int32_t *init;  /* the accumulators' first values: -zero_point * column sum; never NULL    */
     const float *scale;   /* integer kernels only: never NULL unless the output is S32               */
-    const float *scale2;  /* twin kernels only                                                       */
+    const float *scale2;  /* twin kernels only, and not of joined ranges                             */
     const float *bias;    /* never NULL unless the output is S32                                     */
     const float *mul;     /* NULL: t is stored as it is                                              */
     const float *mul_neg; /* NULL, or the multiplier of negative t (twin GELU codes)                 */
     const float *add;     /* never NULL where mul is not                                             */
     float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
     float residual_scale, residual_zero; /* residual codes                                           */
+    int32_t low, high;    /* twin kernels: 0, or joined: 1 or -1, and a power of two                 */
     int32_t out, residual, gelu;
     size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
     const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise strictly, the  */
@@ -59,9 +61,9 @@ struct qvitp_epilogue {
 /*
  * K-blocks: the scales of the operands change along k (PTQ-SL, arXiv 2110.07809). Block h has sums of
  * its own, which start at init[p] (twins: 0), and u_h = (float)acc_h * scale[p], of twins (float)lo_h *
- * scale[p] + (float)hi_h * scale2[p], p = qvitp_k_place(nr, k_blocks, h, j). The u are added in rising h,
- * from u_0 on. Only kernels of the slots whose names end in _k take them. These take one block too, and
- * then do not read k_ends; whoever runs them through these slots does not ask for S32.
+ * scale[p] + (float)hi_h * scale2[p], p = qvitp_k_place(nr, k_blocks, h, j), of joined ones as above. The u
+ * are added in rising h, from u_0 on. Only kernels of the slots whose names end in _k take them. These take
+ * one block too, and then do not read k_ends; whoever runs them through these slots does not ask for S32.
  *
  * So init, scale and scale2 lie panel by panel, beside those of the panel's next block, and a kernel reads
  * them from one end to the other: a vector for each block would lie a multiple of 4096 bytes from the next
@@ -83,7 +85,7 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  *    form (below); k is a multiple of kstep and every row really has k elements (the operation stages
  *    rows in scratch memory, zero-padded, where the caller's memory does not have that form).
  *       QVITP_A_U8    bytes, unsigned
- *       QVITP_A_S16   16-bit integers that hold 0..255
+ *       QVITP_A_S16   16-bit integers
  *       QVITP_A_F32   float32
  *    Twin kernels take two planes, a = the low range's magnitudes and a2 = the high range's, where
  *    one of the two is zero in every position and none is above 128; they accumulate lo and hi apart
@@ -241,15 +243,28 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
  *
  *     twin softmax  code < half: low = code, high = 0; else low = 0, high = code - half
  *     twin GELU     code < 0: low = -code, high = 0;   else low = 0, high = code
+ *
+ * Joined twins become one plane of values, which its elements can hold:
+ *
+ *     softmax       code < half: code;  else (code - half) << shift
+ *     GELU          code < 0: code;     else code << shift;     in bytes + 128
  */
-enum { QVITP_STAGE_U8, QVITP_STAGE_S8, QVITP_STAGE_TWIN_SOFTMAX, QVITP_STAGE_TWIN_GELU };
+enum {
+    QVITP_STAGE_U8,
+    QVITP_STAGE_S8,
+    QVITP_STAGE_TWIN_SOFTMAX,
+    QVITP_STAGE_TWIN_GELU,
+    QVITP_STAGE_JOINED_SOFTMAX,
+    QVITP_STAGE_JOINED_GELU
+};
 
 struct qvitp_stage {
     size_t n, padded; /* 1 <= n <= padded */
     const uint8_t *codes;
     void *dst, *dst2; /* aligned to 2; dst2 for twins only */
     int32_t form;     /* QVITP_STAGE_* */
-    int32_t half;     /* twin softmax: 2^(bits - 1) */
+    int32_t half;     /* softmax: 2^(bits - 1) */
+    int32_t shift;    /* joined: 0 to 8 */
 };
 typedef void qvitp_stage_fn(const struct qvitp_stage *row);
 
@@ -304,7 +319,7 @@ struct qvitp_kernels {
     const struct qvitp_gemm_kernel *gemm_t8s8_k;
     const struct qvitp_gemm_kernel *gemm_f32;
     qvitp_stage_fn *stage;     /* to QVITP_A_U8                                                      */
-    qvitp_stage_fn *stage_s16; /* to QVITP_A_S16, no twins; NULL where no product reads that         */
+    qvitp_stage_fn *stage_s16; /* to QVITP_A_S16, one plane; NULL where no product reads that        */
     qvitp_expand_fn *expand;
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;

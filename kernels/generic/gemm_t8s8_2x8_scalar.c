@@ -23,12 +23,15 @@ QVITP_SCALAR_LOOP void multiply(const uint8_t *const a[2 * MR], const int8_t *b,
 }
 
 /* Adds the scaled sums of a K-block to those of the blocks before it. */
-static void add_scaled(const float *scale, const float *scale2, size_t block, int32_t acc[][NR],
-                       float t[][NR])
+static void add_scaled(const struct qvitp_epilogue *e, size_t column, size_t block,
+                       int32_t acc[][NR], float t[][NR])
 {
+    const float *scale = e->scale + column;
     for (size_t i = 0; i < MR; i++)
         for (size_t j = 0; j < NR; j++) {
-            float u = (float)acc[2 * i][j] * scale[j] + (float)acc[2 * i + 1][j] * scale2[j];
+            int32_t lo = acc[2 * i][j], hi = acc[2 * i + 1][j];
+            float u = e->high ? (float)(e->low * lo + e->high * hi) * scale[j]
+                              : (float)lo * scale[j] + (float)hi * e->scale2[column + j];
             t[i][j] = block ? t[i][j] + u : u;
         }
 }
@@ -48,7 +51,7 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
         size_t end = qvitp_k_end(block, tile, e);
         multiply(a, tile->b, k, end, acc);
         k = end;
-        add_scaled(e->scale + column, e->scale2 + column, block, acc, t);
+        add_scaled(e, column, block, acc, t);
     }
 
     const float *bias = e->bias + tile->column;

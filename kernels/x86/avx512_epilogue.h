@@ -13,6 +13,20 @@
 
 #if QVITP_X86
 
+/* 16 columns' sums of a twin's ranges, whose vectors begin at `column`, scaled. */
+QVITP_INLINE512 __m512 qvitp_512_scaled_twin(__m512i lo, __m512i hi, size_t column,
+                                             const struct qvitp_epilogue *e)
+{
+    __m512 scale = _mm512_load_ps(e->scale + column);
+    if (e->high) {
+        lo = _mm512_mullo_epi32(lo, _mm512_set1_epi32(e->low));
+        hi = _mm512_mullo_epi32(hi, _mm512_set1_epi32(e->high));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(lo, hi)), scale);
+    }
+    __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(hi), _mm512_load_ps(e->scale2 + column));
+    return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(lo), scale), t);
+}
+
 /* One vector of the residual. */
 QVITP_INLINE512 __m512 qvitp_512_residual(const struct qvitp_tile *tile,
                                           const struct qvitp_epilogue *e, ptrdiff_t at,

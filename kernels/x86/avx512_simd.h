@@ -99,11 +99,11 @@ QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
 #define C1(c0, c1, c2, c3) c1
 #define C2(c0, c1, c2, c3) c2
 #define C3(c0, c1, c2, c3) c3
-    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(64))) = {
-        {QVITP_GELU_CUBICS(C0)},
-        {QVITP_GELU_CUBICS(C1)},
-        {QVITP_GELU_CUBICS(C2)},
-        {QVITP_GELU_CUBICS(C3)}};
+    static const float table[4][QVITP_GELU_SEGMENTS]
+        __attribute__((aligned(64))) = {{QVITP_GELU_CUBICS(C0)},
+                                        {QVITP_GELU_CUBICS(C1)},
+                                        {QVITP_GELU_CUBICS(C2)},
+                                        {QVITP_GELU_CUBICS(C3)}};
 #undef C0
 #undef C1
 #undef C2

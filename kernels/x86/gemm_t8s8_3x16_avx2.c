@@ -14,11 +14,17 @@ enum { MR = QVITP_BYTES_ROWS / 2, NR = QVITP_BYTES_NR };
 
 typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, float t[][NR]);
 
-/* lo * scale + hi * scale2 in three roundings. */
-QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const float *scale2)
+/* 8 columns' sums of both ranges, whose vectors begin at `column`, scaled. */
+QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, size_t column, const struct qvitp_epilogue *e)
 {
-    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(lo), _mm256_load_ps(scale));
-    return _mm256_add_ps(t, _mm256_mul_ps(_mm256_cvtepi32_ps(hi), _mm256_load_ps(scale2)));
+    __m256 scale = _mm256_load_ps(e->scale + column);
+    if (e->high) {
+        lo = _mm256_mullo_epi32(lo, _mm256_set1_epi32(e->low));
+        hi = _mm256_mullo_epi32(hi, _mm256_set1_epi32(e->high));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(lo, hi)), scale);
+    }
+    __m256 t = _mm256_mul_ps(_mm256_cvtepi32_ps(hi), _mm256_load_ps(e->scale2 + column));
+    return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(lo), scale), t);
 }
 
 /* Adds the scaled sums of a K-block, whose vectors begin at `column`, to those of the blocks before
@@ -26,12 +32,11 @@ QVITP_INLINE256 __m256 scaled(__m256i lo, __m256i hi, const float *scale, const 
 QVITP_INLINE256 void add_scaled(size_t m, const struct qvitp_epilogue *e, size_t column,
                                 size_t block, __m256i c[][2], float t[][NR])
 {
-    const float *low = e->scale + column, *high = e->scale2 + column;
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
         const __m256i *lo = c[2 * i], *hi = c[2 * i + 1];
-        qvitp_256_add_block(block, t[i], scaled(lo[0], hi[0], low, high));
-        qvitp_256_add_block(block, t[i] + 8, scaled(lo[1], hi[1], low + 8, high + 8));
+        qvitp_256_add_block(block, t[i], scaled(lo[0], hi[0], column, e));
+        qvitp_256_add_block(block, t[i] + 8, scaled(lo[1], hi[1], column + 8, e));
     }
 }
 

@@ -24,11 +24,10 @@ QVITP_INLINE512 void finish_next(struct pending *p, const struct qvitp_tile *til
                                  const struct qvitp_epilogue *e)
 {
     size_t i = p->next / 2, j = p->j + p->next % 2 * 16, column = tile->column + j;
-    __m512 lo = _mm512_cvtepi32_ps(_mm512_load_si512(p->lo + p->next * 16));
-    __m512 hi = _mm512_cvtepi32_ps(_mm512_load_si512(p->hi + p->next * 16));
+    __m512i lo = _mm512_load_si512(p->lo + p->next * 16);
+    __m512i hi = _mm512_load_si512(p->hi + p->next * 16);
     p->next++;
-    __m512 t = _mm512_add_ps(_mm512_mul_ps(lo, _mm512_load_ps(e->scale + column)),
-                             _mm512_mul_ps(hi, _mm512_load_ps(e->scale2 + column)));
+    __m512 t = qvitp_512_scaled_twin(lo, hi, column, e);
     t = _mm512_add_ps(t, _mm512_load_ps(e->bias + column));
     qvitp_512_finish(t, i, j, qvitp_512_mask(j, tile->n), tile, e);
 }

@@ -46,21 +46,14 @@ QVITP_INLINE512 void step(size_t m, uintptr_t a, ptrdiff_t to_high, ptrdiff_t ld
     }
 }
 
-/* lo * scale + hi * scale2 in three roundings. */
-QVITP_INLINE512 __m512 scaled(__m512i lo, __m512i hi, const float *scale, const float *scale2)
-{
-    __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(lo), _mm512_load_ps(scale));
-    return _mm512_add_ps(t, _mm512_mul_ps(_mm512_cvtepi32_ps(hi), _mm512_load_ps(scale2)));
-}
-
 /* Adds the scaled sums of a block to those of the blocks before it. */
-QVITP_INLINE512 void add_scaled(size_t m, int is_first, const float *scale, const float *scale2,
-                                __m512i c[][4], __m512 t[][2])
+QVITP_INLINE512 void add_scaled(size_t m, int is_first, size_t column,
+                                const struct qvitp_epilogue *e, __m512i c[][4], __m512 t[][2])
 {
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        __m512 u0 = scaled(c[i][0], c[i][2], scale, scale2);
-        __m512 u1 = scaled(c[i][1], c[i][3], scale + 16, scale2 + 16);
+        __m512 u0 = qvitp_512_scaled_twin(c[i][0], c[i][2], column, e);
+        __m512 u1 = qvitp_512_scaled_twin(c[i][1], c[i][3], column + 16, e);
         t[i][0] = is_first ? u0 : _mm512_add_ps(t[i][0], u0);
         t[i][1] = is_first ? u1 : _mm512_add_ps(t[i][1], u1);
     }
@@ -84,13 +77,13 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
         if (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e);
     }
     while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e); /* a short block's rest */
-    add_scaled(m, 1, e->scale + column, e->scale2 + column, c, t);
+    add_scaled(m, 1, column, e, c, t);
     for (size_t h = 1; h < blocks; h++) {
         column += NR;
         end = start + e->k_ends[h];
         begin(m, c);
         for (; a < end; a += KSTEP, b += NR * KSTEP) step(m, a, to_high, lda, b, c);
-        add_scaled(m, 0, e->scale + column, e->scale2 + column, c, t);
+        add_scaled(m, 0, column, e, c, t);
     }
     qvitp_512_store_strip(strip, m, t);
 }

@@ -105,8 +105,8 @@ QVITP_INLINE256 void write_codes(const struct qvitp_softmax *row, size_t whole,
     uint8_t *dst = row->dst;
     for (size_t j = 0; j <= whole; j += 16) {
         const float *e = row->scores + j;
-        __m128i codes = qvitp_256_narrow_16(code(_mm256_load_ps(e), form),
-                                            code(_mm256_load_ps(e + 8), form));
+        __m128i codes =
+            qvitp_256_narrow_16(code(_mm256_load_ps(e), form), code(_mm256_load_ps(e + 8), form));
         if (j < whole)
             _mm_storeu_si128((__m128i *)(dst + j), codes);
         else
@@ -129,7 +129,8 @@ QVITP_TARGET_AVX2 static void run(const struct qvitp_softmax *row)
     } else if (row->out == QVITP_OUT_F32) {
         __m256 inverse = _mm256_set1_ps(1.0f / sum);
         for (size_t j = 0; j < n; j += 8)
-            qvitp_256_store(row->dst, j, n, _mm256_mul_ps(_mm256_load_ps(row->scores + j), inverse));
+            qvitp_256_store(row->dst, j, n,
+                            _mm256_mul_ps(_mm256_load_ps(row->scores + j), inverse));
     } else {
         struct form form = {.scale = _mm256_set1_ps(row->mul / share)};
         if (row->half > 0) {

@@ -13,12 +13,22 @@ QVITP_INLINE512 __mmask64 mask64(size_t first, size_t n)
 QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *row)
 {
     const __m512i sign = _mm512_set1_epi8((char)0x80), half = _mm512_set1_epi8((char)row->half);
+    const __m128i shift = _mm_cvtsi32_si128(row->shift); /* what is shifted stays in its byte */
     for (size_t j = 0; j < row->padded; j += 64) {
         /* Lanes of `in` hold codes; those between n and padded get 0. */
         __mmask64 in = mask64(j, row->n), all = mask64(j, row->padded);
         __m512i code = _mm512_maskz_loadu_epi8(in, row->codes + j), low = code, high = code;
         if (row->form == QVITP_STAGE_S8) {
             low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(code, sign));
+        } else if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
+            __mmask64 is_high = _mm512_cmpge_epu8_mask(code, half);
+            __m512i over = _mm512_sll_epi16(_mm512_maskz_sub_epi8(is_high, code, half), shift);
+            low = _mm512_mask_mov_epi8(code, is_high, over);
+        } else if (row->form == QVITP_STAGE_JOINED_GELU) {
+            __mmask64 is_high = ~_mm512_movepi8_mask(code);
+            __m512i over = _mm512_sll_epi16(_mm512_maskz_mov_epi8(is_high, code), shift);
+            low = _mm512_mask_mov_epi8(code, is_high, over);
+            low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(low, sign));
         } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {
             __mmask64 is_low = _mm512_cmplt_epu8_mask(code, half);
             low = _mm512_maskz_mov_epi8(is_low, code);

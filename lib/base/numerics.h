@@ -90,6 +90,9 @@
 /* clang-format on */
 
 /* A C: a row of coefficients. */
-#define QVITP_GELU_CUBIC(c0, c1, c2, c3) {c0, c1, c2, c3}
+#define QVITP_GELU_CUBIC(c0, c1, c2, c3)                                                           \
+    {                                                                                              \
+        c0, c1, c2, c3                                                                             \
+    }
 
 #endif

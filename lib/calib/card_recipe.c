@@ -48,10 +48,8 @@ static void write_setting(struct qvitp_json *j, const struct qvitp_setting *s,
     write_key(j, s->key);
     if (s->kind == QVITP_SETTING_METRIC)
         qvitp_json_string(j, recipe->metric ? recipe->metric->name : "none");
-    else if (s->kind == QVITP_SETTING_REORDER)
-        qvitp_json_string(j, qvitp_reorder_names[recipe->reorder]);
     else if (s->kind == QVITP_SETTING_CHOICE)
-        qvitp_json_string(j, qvitp_setting_value(s, recipe) > 0 ? s->yes : s->no);
+        qvitp_json_string(j, s->words[(size_t)qvitp_setting_value(s, recipe)]);
     else
         qvitp_json_number(j, qvitp_setting_value(s, recipe));
 }

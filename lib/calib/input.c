@@ -208,7 +208,7 @@ qvit_status qvitp_input_choose(const struct qvitp_solving *solving, struct qvitp
     g->out->span =
         (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
                             .bits = image ? 8 : recipe->input_bits,
-                            .ratio_power = recipe->ratio_power,
+                            .ratio = recipe->ratio,
                             .fixed = image};
     QVITP_TRY(set_first_rows(g, error));
     if (has_channels(g)) QVITP_TRY(set_channels(g, g->out->span.scheme, error));

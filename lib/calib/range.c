@@ -139,7 +139,20 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
     return c;
 }
 
-static float nearest_power(double ratio) { return (float)exp2(nearbyint(log2(ratio))); }
+/* Puts a twin GELU's scales a power of two apart, which makes its products cheaper (op/left.h): the low one
+ * grows as far as it must, or the high one goes to the nearest. */
+static void join_ranges(struct qvitp_coder *c, int32_t ratio)
+{
+    double low = (double)c->scale, high = (double)c->scale2;
+    int shift = 0;
+    while (shift < QVITP_JOINED_SHIFT_MOST && ldexp(low, shift + 1) <= high) shift++;
+    if (ratio == QVITP_RATIO_LOW && high > low) {
+        c->scale = ldexpf(c->scale2, -shift);
+        return;
+    }
+    if (shift < QVITP_JOINED_SHIFT_MOST && high * high > low * low * ldexp(2, 2 * shift)) shift++;
+    c->scale2 = ldexpf(c->scale, shift);
+}
 
 struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
 {
@@ -151,7 +164,7 @@ struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
         double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
         c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
         c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
-        if (s->ratio_power) c.scale2 = c.scale * nearest_power((double)c.scale2 / (double)c.scale);
+        if (s->ratio != QVITP_RATIO_FREE) join_ranges(&c, s->ratio);
         return c;
     }
     double top = fmax(-(double)s->lo, (double)s->hi);

@@ -15,9 +15,9 @@ struct qvitp_span {
     qvit_scheme scheme;
     int32_t bits;
     uint32_t flags;
-    int32_t fixed;       /* nothing to choose: the coder is the span's */
-    int32_t ratio_power; /* a twin GELU's ranges are a power of two apart */
-    float lo, hi;        /* lo <= 0 <= hi */
+    int32_t fixed; /* nothing to choose: the coder is the span's */
+    int32_t ratio; /* of a twin GELU's scales, QVITP_RATIO_* */
+    float lo, hi;  /* lo <= 0 <= hi */
 };
 
 /* The scheme of a left operand, by the kind of what produced it. */

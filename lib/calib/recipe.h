@@ -8,6 +8,9 @@
 /* Where a range, or a search, starts. */
 enum qvitp_range { QVITP_RANGE_MINMAX, QVITP_RANGE_PERCENTILE, QVITP_RANGE_ACIQ };
 
+/* Which scale of a twin GELU moves until both are a power of two apart. */
+enum { QVITP_RATIO_FREE, QVITP_RATIO_LOW, QVITP_RATIO_HIGH };
+
 struct qvitp_recipe {
     const char *name;
     enum qvitp_range range;
@@ -17,8 +20,8 @@ struct qvitp_recipe {
      * best of the grid, which then need not be fine. */
     double low, high;
     int32_t candidates, refine, rounds, inverse_grid;
-    /* Schemes. ratio_power: the ranges of a twin GELU are a power of two apart. */
-    int32_t twin_softmax, twin_gelu, ratio_power, symmetric_input, layer_weights;
+    /* Schemes. ratio: QVITP_RATIO_*. */
+    int32_t twin_softmax, twin_gelu, ratio, symmetric_input, layer_weights;
     int32_t asymmetric_weights; /* where their width allows it: qvitp_weights_have_zero */
     /* Attention: probabilities relative to their row's largest, a scale for each channel of V. */
     int32_t relative, value_channels;

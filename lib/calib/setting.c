@@ -1,6 +1,7 @@
 /* setting.c - what changes single choices of a recipe. */
 #include "calib/setting.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -30,24 +31,29 @@ static int parse_number(const char *text, double *out)
 #define FIELD(name) offsetof(struct qvitp_recipe, name)
 #define REAL(key, name, least, most)                                                               \
     {                                                                                              \
-        key, QVITP_SETTING_REAL, FIELD(name), least, most, NULL, NULL                              \
+        key, QVITP_SETTING_REAL, FIELD(name), least, most, { NULL }                                \
     }
 #define WHOLE(key, name, least, most)                                                              \
     {                                                                                              \
-        key, QVITP_SETTING_WHOLE, FIELD(name), least, most, NULL, NULL                             \
+        key, QVITP_SETTING_WHOLE, FIELD(name), least, most, { NULL }                               \
     }
-#define CHOICE(key, name, no, yes)                                                                 \
+#define CHOICE(key, name, ...)                                                                     \
     {                                                                                              \
-        key, QVITP_SETTING_CHOICE, FIELD(name), 0, 1, no, yes                                      \
+        key, QVITP_SETTING_CHOICE, FIELD(name), 0, 0, { __VA_ARGS__ }                              \
     }
 #define OTHER(key, kind)                                                                           \
     {                                                                                              \
-        key, kind, 0, 0, 0, NULL, NULL                                                             \
+        key, kind, 0, 0, 0, { NULL }                                                               \
     }
+/* The words of a choice stand in the order of the field's values: of ratio QVITP_RATIO_*, of reorder
+ * QVITP_ORDER_*, else 0 and 1. */
+_Static_assert(QVITP_RATIO_LOW == 1 && QVITP_RATIO_HIGH == 2, "as the words of ratio");
+_Static_assert(QVITP_ORDER_SORT == 1 && QVITP_ORDER_CLUSTER == 2 && QVITP_ORDER_SEARCH == 3,
+               "as the words of reorder");
 const struct qvitp_setting qvitp_settings[] = {
     OTHER("metric", QVITP_SETTING_METRIC),
     OTHER("twin", QVITP_SETTING_TWINS),
-    CHOICE("ratio", ratio_power, "free", "power"),
+    CHOICE("ratio", ratio, "free", "low", "high"),
     CHOICE("input", symmetric_input, "asymmetric", "symmetric"),
     CHOICE("weights", layer_weights, "row", "layer"),
     CHOICE("weight-codes", asymmetric_weights, "symmetric", "asymmetric"),
@@ -55,7 +61,7 @@ const struct qvitp_setting qvitp_settings[] = {
     WHOLE("column-blocks", column_blocks, 1, 65536),
     WHOLE("block-length", block_length, 0, 65536),
     WHOLE("chunks", chunks, 1, 65536),
-    OTHER("reorder", QVITP_SETTING_REORDER),
+    CHOICE("reorder", reorder, "none", "sort", "cluster", "search"),
     REAL("percentile", percentile, 50, 100),
     REAL("low", low, 0.001, 10),
     REAL("high", high, 0.001, 10),
@@ -128,31 +134,18 @@ static qvit_status set_metric(const char *value, struct qvitp_recipe *r, qvit_er
                       value);
 }
 
-const char *const qvitp_reorder_names[] = {[QVITP_ORDER_NONE] = "none",
-                                           [QVITP_ORDER_SORT] = "sort",
-                                           [QVITP_ORDER_CLUSTER] = "cluster",
-                                           [QVITP_ORDER_SEARCH] = "search"};
-
-static qvit_status set_reorder(const char *value, struct qvitp_recipe *r, qvit_error *error)
-{
-    for (int32_t i = QVITP_ORDER_NONE; i <= QVITP_ORDER_SEARCH; i++) {
-        if (strcmp(qvitp_reorder_names[i], value) != 0) continue;
-        r->reorder = i;
-        return QVIT_OK;
-    }
-    return qvitp_fail(error, QVIT_ERR_ARGUMENT,
-                      "setting reorder=%s: expected none, sort, cluster or search", value);
-}
-
 static qvit_status set_choice(const struct qvitp_setting *s, const char *value, void *field,
                               qvit_error *error)
 {
-    int32_t yes = !strcmp(value, s->yes);
-    if (!yes && strcmp(value, s->no) != 0)
-        return qvitp_fail(error, QVIT_ERR_ARGUMENT, "setting %s=%s: expected %s or %s", s->key,
-                          value, s->yes, s->no);
-    memcpy(field, &yes, sizeof yes);
-    return QVIT_OK;
+    char words[60] = "";
+    for (int32_t i = 0; s->words[i]; i++) {
+        size_t end = strlen(words);
+        snprintf(words + end, sizeof words - end, "%s%s", i ? " or " : "", s->words[i]);
+        if (strcmp(s->words[i], value) != 0) continue;
+        memcpy(field, &i, sizeof i);
+        return QVIT_OK;
+    }
+    return qvitp_fail(error, QVIT_ERR_ARGUMENT, "setting %s=%s: expected %s", s->key, value, words);
 }
 
 double qvitp_setting_value(const struct qvitp_setting *setting, const struct qvitp_recipe *recipe)
@@ -178,7 +171,6 @@ qvit_status qvitp_setting_apply(const char *text, struct qvitp_recipe *r, qvit_e
         if (strlen(s->key) != length || strncmp(s->key, text, length) != 0) continue;
         if (s->kind == QVITP_SETTING_TWINS) return set_twins(equals + 1, r, error);
         if (s->kind == QVITP_SETTING_METRIC) return set_metric(equals + 1, r, error);
-        if (s->kind == QVITP_SETTING_REORDER) return set_reorder(equals + 1, r, error);
         if (s->kind == QVITP_SETTING_CHOICE)
             return set_choice(s, equals + 1, (char *)r + s->offset, error);
         return set_number(s, equals + 1, (char *)r + s->offset, error);

@@ -9,24 +9,21 @@
 enum qvitp_setting_kind {
     QVITP_SETTING_REAL,
     QVITP_SETTING_WHOLE,
-    QVITP_SETTING_CHOICE, /* `yes` sets the field to 1, `no` to 0 */
-    QVITP_SETTING_TWINS,  /* these three have fields and words of their own */
-    QVITP_SETTING_METRIC,
-    QVITP_SETTING_REORDER
+    QVITP_SETTING_CHOICE, /* the field is the number of a word */
+    QVITP_SETTING_TWINS,  /* these two have fields and words of their own */
+    QVITP_SETTING_METRIC
 };
+enum { QVITP_SETTING_WORDS = 4 };
 
 struct qvitp_setting {
     const char *key;
     enum qvitp_setting_kind kind;
     size_t offset; /* of the field: a double, or an int32_t */
     double least, most;
-    const char *no, *yes;
+    const char *words[QVITP_SETTING_WORDS + 1]; /* up to NULL */
 };
 extern const struct qvitp_setting qvitp_settings[];
 extern const size_t qvitp_setting_count;
-
-/* Names of QVITP_ORDER_*. */
-extern const char *const qvitp_reorder_names[];
 
 /* The field's value, of a number or a choice. */
 double qvitp_setting_value(const struct qvitp_setting *setting, const struct qvitp_recipe *recipe);

@@ -144,7 +144,7 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 /* What codes of the input's block stand for 0, as they are staged. */
 static int32_t zero_point(const struct qvitp_linear *p, const struct qvitp_coder *in)
 {
-    return in->scheme == QVIT_SCHEME_SYMMETRIC ? p->left.zero : (int32_t)in->zero;
+    return in->scheme == QVIT_SCHEME_ASYMMETRIC ? (int32_t)in->zero : p->left.zero;
 }
 
 /* The input's coder in a K-block. */
@@ -273,11 +273,12 @@ static qvit_status pack_weights(struct qvitp_linear *p, const struct source *s, 
 /* ---- vectors ---- */
 
 /* The scale of every output in one K-block: that of the input's codes times that of its weights' block.
- * The low range of twin GELU codes is negative and staged as magnitudes, so its scale carries the sign. */
+ * The low range of twin GELU codes is negative and staged as magnitudes, so its scale carries the sign,
+ * unless both are summed as one. */
 static void set_scales(struct qvitp_linear *p, const struct source *s, size_t block)
 {
     struct qvitp_coder in = input_coder(p, s, block);
-    float sign = in.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
+    float sign = qvitp_low_sign(&p->left);
     for (size_t j = 0; j < p->n; j++) {
         float scale = weight_coder(p, s, j, block).scale;
         p->scale[place(p, block, j)] = sign * in.scale * scale;
@@ -332,6 +333,8 @@ static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_er
     *e = (struct qvitp_epilogue){.init = p->init,
                                  .scale = p->scale,
                                  .scale2 = p->scale2,
+                                 .low = p->left.low,
+                                 .high = p->left.high,
                                  .bias = p->bias,
                                  .gelu = o->activation == QVIT_ACTIVATION_GELU};
     if (p->left.k_blocks) {
@@ -376,6 +379,7 @@ static qvit_status design(struct qvitp_linear *p, const struct source *s, qvit_e
     const qvit_engine *engine = p->base.engine;
     QVITP_TRY(qvitp_left_init(&p->left, engine, &o->input, o->weight.quantizer, "input", error));
     p->k_blocks.count = 1;
+    qvitp_left_join(&p->left, engine, s->sides.input, p->k);
     if (s->sides.input) {
         p->k_blocks.count = qvitp_k_blocks_count(&s->sides);
         qvitp_left_cut(&p->left, engine, &p->k_blocks);

@@ -70,8 +70,7 @@ static qvit_status set_head(const struct matmul *p, const qvit_matmul_options *o
     if (o->left.quantizer) {
         struct qvitp_coder left = qvitp_head_coder(o->left.quantizer, h);
         struct qvitp_coder right = qvitp_head_coder(o->right.quantizer, h);
-        float sign = left.scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
-        head->scale = sign * left.scale * right.scale * o->scale;
+        head->scale = qvitp_low_sign(&p->left) * left.scale * right.scale * o->scale;
         head->scale2 = left.scale2 * right.scale * o->scale;
     }
     if (o->output.quantizer) {
@@ -114,6 +113,7 @@ qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_opti
     QVITP_TRY(check_options(&o, error));
     struct qvitp_left left;
     QVITP_TRY(qvitp_left_init(&left, engine, &o.left, o.right.quantizer, "left", error));
+    qvitp_left_join(&left, engine, o.left.quantizer, 0);
     struct matmul made = {.base = {.engine = engine, .op = QVITP_OP_MATMUL},
                           .left = left,
                           .heads = o.heads,

@@ -11,96 +11,6 @@
 #include "plan/pack.h"
 #include "tensor.h"
 
-/* ---- the left operand ---- */
-
-const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
-                                                   int32_t right_max, int k_blocks)
-{
-    const struct qvitp_kernels *k = &engine->kernels;
-    if (twin) return k_blocks ? k->gemm_t8s8_k : k->gemm_t8s8;
-    if (right_max <= QVITP_S7_MAX) return k_blocks ? k->gemm_u8s7_k : k->gemm_u8s7;
-    return k_blocks ? k->gemm_u8s8_k : k->gemm_u8s8;
-}
-
-static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
-{
-    left->kernel = qvitp_codes_kernel(engine, left->twin, left->right_max, left->k_blocks != NULL);
-    left->stage =
-        left->kernel->a_form == QVITP_A_S16 ? engine->kernels.stage_s16 : engine->kernels.stage;
-}
-
-void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
-                      const struct qvitp_coder *coder, int32_t right_max)
-{
-    static const int32_t forms[] = {
-        [QVIT_SCHEME_SYMMETRIC] = QVITP_STAGE_S8,
-        [QVIT_SCHEME_ASYMMETRIC] = QVITP_STAGE_U8,
-        [QVIT_SCHEME_TWIN_SOFTMAX] = QVITP_STAGE_TWIN_SOFTMAX,
-        [QVIT_SCHEME_TWIN_GELU] = QVITP_STAGE_TWIN_GELU,
-    };
-    int softmax = coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
-    *left = (struct qvitp_left){.stage_form = forms[coder->scheme],
-                                .half = ((int32_t)coder->hi + 1) / (softmax ? 2 : 1),
-                                .twin = qvitp_scheme_is_twin(coder->scheme),
-                                .right_max = right_max};
-    left->code_max = left->twin ? left->half : 255;
-    left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : (int32_t)coder->zero;
-    choose_kernel(left, engine);
-}
-
-qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
-                            const qvit_port *port, const qvit_quantizer *right, const char *name,
-                            qvit_error *error)
-{
-    *left = (struct qvitp_left){.kernel = engine->kernels.gemm_f32};
-    if (!port->quantizer) return QVIT_OK;
-    if (qvitp_dtype_packed(port->dtype))
-        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
-    struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
-    qvitp_left_codes(left, engine, &coder, qvitp_quantizer_reach(right));
-    return QVIT_OK;
-}
-
-void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
-                    const struct qvitp_k_blocks *blocks)
-{
-    if (blocks->count == 1) return;
-    left->k_blocks = blocks;
-    choose_kernel(left, engine);
-}
-
-size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k)
-{
-    return left->k_blocks ? left->k_blocks->packed : qvitp_packed_k(left->kernel, k);
-}
-
-/* Whether rows of k codes can be multiplied where they lie. */
-static int in_place(const struct qvitp_left *left, size_t k)
-{
-    if (left->kernel->a_form == QVITP_A_F32) return 1;
-    return left->kernel->a_form == QVITP_A_U8 && left->stage_form == QVITP_STAGE_U8 &&
-           qvitp_left_packed_k(left, k) == k;
-}
-
-/* Bytes of an element as the kernel reads it. */
-static size_t left_element(const struct qvitp_left *left)
-{
-    return left->kernel->a_form == QVITP_A_F32 ? 4 : left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
-}
-
-size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k)
-{
-    size_t packed = qvitp_left_packed_k(left, k);
-    size_t bytes = qvitp_mul(qvitp_mul(rows, packed), left_element(left));
-    return qvitp_round_up(bytes, QVIT_ALIGNMENT);
-}
-
-size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k)
-{
-    if (in_place(left, k)) return 0;
-    return qvitp_mul(qvitp_left_plane_bytes(left, rows, k), left->twin ? 2 : 1);
-}
-
 /* ---- tiles ---- */
 
 size_t qvitp_tiles(size_t m, size_t mr) { return m / mr + (m % mr != 0); }
@@ -119,9 +29,10 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
     struct qvitp_stage stage = {.n = n,
                                 .padded = end - to,
                                 .codes = row + from,
-                                .dst = dst + to * left_element(left),
+                                .dst = dst + to * qvitp_left_element(left),
                                 .form = left->stage_form,
-                                .half = left->half};
+                                .half = left->half,
+                                .shift = left->shift};
     if (left->twin)
         stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
     left->stage(&stage);
@@ -153,13 +64,13 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
 {
     const struct qvitp_left *left = b->left;
     tile->k = qvitp_left_packed_k(left, b->k);
-    if (!b->a_index && in_place(left, b->k)) {
+    if (!b->a_index && qvitp_left_in_place(left, b->k)) {
         tile->a = left_row(b, row);
         tile->lda = b->lda;
         return;
     }
     tile->a = b->staged;
-    tile->lda = (ptrdiff_t)(tile->k * left_element(left));
+    tile->lda = (ptrdiff_t)(tile->k * qvitp_left_element(left));
     if (left->twin)
         tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
     for (size_t i = 0; i < tile->m; i++) stage_row(b, row, i, tile);

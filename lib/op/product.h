@@ -5,45 +5,7 @@
 #ifndef QVITP_PRODUCT_H
 #define QVITP_PRODUCT_H
 
-#include "engine.h"
-#include "op/k_blocks.h"
-#include "quant/quantizer.h"
-
-/* The left operand as the kernel wants it. */
-struct qvitp_left {
-    const struct qvitp_gemm_kernel *kernel;
-    qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
-    int32_t stage_form, half;
-    int32_t twin;
-    int32_t zero;      /* point of the staged codes: a sum starts at -zero * column sum */
-    int32_t code_max;  /* the largest staged code */
-    int32_t right_max; /* no code that it is multiplied by is larger in magnitude */
-    const struct qvitp_k_blocks *k_blocks; /* NULL: one scale over all of k */
-};
-
-/* The kernel for products of codes: plain or twin ones with right codes up to right_max, in K-blocks
- * or not. */
-const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
-                                                   int32_t right_max, int k_blocks);
-
-/* Chooses kernel and staging for codes, and for a port (quantizer NULL: float) and the quantizer of the
- * right operand, UNSUPPORTED where there is none. */
-void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
-                      const struct qvitp_coder *coder, int32_t right_max);
-qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
-                            const qvit_port *port, const qvit_quantizer *right, const char *name,
-                            qvit_error *error);
-
-/* Lets the product run in K-blocks; they must live as long. One block changes nothing. */
-void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
-                    const struct qvitp_k_blocks *blocks);
-
-/* k as the kernel sees it: padded, in K-blocks each of these. */
-size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k);
-
-/* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
-size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
-size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+#include "op/left.h"
 
 /* A block of a product: rows [0, m) and columns [first_column, first_column + columns). */
 struct qvitp_block {

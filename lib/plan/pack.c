@@ -72,7 +72,8 @@ enum { GROUP = 16, MAX_STEP = 4 };
 
 /* GROUP columns of a step of k, of which rows past the last are NULL. kstep is a constant wherever this is
  * called, and what is read is copied first, so that compilers interleave whole vectors. */
-static inline void interleave_group(const int8_t *const *rows, size_t first, size_t kstep, int8_t *to)
+static inline void interleave_group(const int8_t *const *rows, size_t first, size_t kstep,
+                                    int8_t *to)
 {
     static const int8_t zeros[GROUP];
     int8_t from[MAX_STEP][GROUP], group[GROUP * MAX_STEP];

@@ -42,6 +42,7 @@ float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, flo
 /* What the epilogue of kernels/kernels.h does to one accumulator, or to a twin's pair. */
 struct qvitp_ref_epilogue {
     float scale, scale2, bias; /* t = acc * scale + bias, or (lo * scale + hi * scale2) + bias    */
+    int32_t high;              /* 0, or of joined ranges: t = (lo + high * hi) * scale + bias     */
     int32_t twin, gelu;        /* booleans                                                        */
     int32_t has_residual, has_mul;
     float residual;          /* already a float                                                 */
@@ -52,9 +53,10 @@ float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue
 /* The same for products in K-blocks, in two steps. Of one element, lo[h] and hi[h] are the accumulators
  * of block h: what the products below return for the k of that block alone. First the sum of
  * u_h = lo[h] * scale[h], or lo[h] * scale[h] + hi[h] * scale2[h], in rising h from u_0 on (scale2 and hi
- * NULL: a plain operand); then the rest of the epilogue, whose scales are not read. */
-float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, const float *scale,
-                      const float *scale2);
+ * NULL: a plain operand), or, if high is not 0, (lo[h] + high * hi[h]) * scale[h]; then the rest of the
+ * epilogue, whose scales are not read. */
+float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, int32_t high,
+                      const float *scale, const float *scale2);
 float qvitp_ref_finish(float sum, const struct qvitp_ref_epilogue *e);
 
 /* acc[m x n] = sum over k of (a - zero) * b, a unsigned codes [m x k], b codes [n x k] (row j of b

@@ -52,13 +52,13 @@ void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
         }
 }
 
-float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, const float *scale,
-                      const float *scale2)
+float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, int32_t high,
+                      const float *scale, const float *scale2)
 {
     float sum = 0;
     for (size_t h = 0; h < blocks; h++) {
-        float u = (float)lo[h] * scale[h];
-        if (scale2) u = u + (float)hi[h] * scale2[h];
+        float u = (float)(high ? lo[h] + high * hi[h] : lo[h]) * scale[h];
+        if (scale2 && !high) u = u + (float)hi[h] * scale2[h];
         sum = h ? sum + u : u; /* 0 + u would lose the sign of -0 */
     }
     return sum;
@@ -75,7 +75,7 @@ float qvitp_ref_finish(float sum, const struct qvitp_ref_epilogue *e)
 
 float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e)
 {
-    float sum = qvitp_ref_k_sum(1, &lo, &hi, &e->scale, e->twin ? &e->scale2 : NULL);
+    float sum = qvitp_ref_k_sum(1, &lo, &hi, e->high, &e->scale, e->twin ? &e->scale2 : NULL);
     return qvitp_ref_finish(sum, e);
 }
 

@@ -90,12 +90,20 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     int32_t half = 2 << check_below(7);
     size_t padded = n + (check_below(2) ? check_below(5) : check_below(100));
     size_t element = a_form == QVITP_A_S16 ? 2 : 1, bytes = padded * element;
+    int32_t shift = (int32_t)check_below(9);
+    int32_t most = a_form == QVITP_A_S16 ? INT16_MAX : form == QVITP_STAGE_JOINED_GELU ? 127 : 255;
+    if (form == QVITP_STAGE_JOINED_GELU) half = 1 << check_below(8);
+    while (shift && (half - 1) << shift > most) shift--;
     uint8_t *codes = check_place(SLOT_IN, n, 1, side);
-    struct qvitp_stage row = {.n = n, .padded = padded, .codes = codes, .form = form, .half = half};
-    check_case("n %zu padded %zu form %d half %d side %d", n, padded, form, half, side);
+    struct qvitp_stage row = {
+        .n = n, .padded = padded, .codes = codes, .form = form, .half = half, .shift = shift};
+    check_case("n %zu padded %zu form %d half %d shift %d side %d", n, padded, form, half, shift,
+               side);
     for (size_t i = 0; i < n; i++) {
         codes[i] = (uint8_t)check_random();
-        if (form == QVITP_STAGE_TWIN_SOFTMAX) codes[i] &= (uint8_t)(2 * half - 1);
+        if (form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_JOINED_SOFTMAX)
+            codes[i] &= (uint8_t)(2 * half - 1);
+        if (form == QVITP_STAGE_JOINED_GELU) codes[i] = (uint8_t)(codes[i] % (2 * half) - half);
     }
     row.dst = check_place(SLOT_OUT, bytes, 2, side);
     void *dst2 = check_place(SLOT_OUT2, bytes, 2, side);
@@ -114,29 +122,33 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
             low = code < half ? code : 0;
             high = code < half ? 0 : code - half;
         }
+        if (form == QVITP_STAGE_JOINED_SOFTMAX && code >= half) low = (code - half) << shift;
+        if (form == QVITP_STAGE_JOINED_GELU && i < n)
+            low = (value < 0 ? value : value << shift) + (a_form == QVITP_A_U8 ? 128 : 0);
         if (staged(row.dst, i, a_form) != low) check_fail("[%zu] of code %d", i, code);
         if (twin && staged(row.dst2, i, a_form) != high)
             check_fail("high [%zu] of code %d", i, code);
     }
 }
 
-/* The first `forms` of them: all, or those of plain codes. */
-static void stage_rows(qvitp_stage_fn *stage, int a_form, int forms)
+static void stage_rows(qvitp_stage_fn *stage, int a_form)
 {
     static const size_t lengths[] = {127, 128, 197, 768, 3072};
+    enum { FORMS = QVITP_STAGE_JOINED_GELU + 1 };
     for (size_t n = 1; n <= 75; n++)
-        for (int i = 0; i < 12 * forms; i++)
-            stage_case(stage, a_form, n <= 70 ? n : lengths[n - 71], i % forms);
+        for (int i = 0; i < 12 * FORMS; i++) {
+            int form = i % FORMS;
+            int two = form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_TWIN_GELU;
+            if (a_form == QVITP_A_S16 && two) continue; /* these are never two planes */
+            stage_case(stage, a_form, n <= 70 ? n : lengths[n - 71], form);
+        }
 }
 
-static void stage_to_u8(const struct qvitp_kernels *table)
-{
-    stage_rows(table->stage, QVITP_A_U8, QVITP_STAGE_TWIN_GELU + 1);
-}
+static void stage_to_u8(const struct qvitp_kernels *table) { stage_rows(table->stage, QVITP_A_U8); }
 
 static void stage_to_s16(const struct qvitp_kernels *table)
 {
-    stage_rows(table->stage_s16, QVITP_A_S16, QVITP_STAGE_S8 + 1);
+    stage_rows(table->stage_s16, QVITP_A_S16);
 }
 
 /* The slots are bare functions; their rows have the names that their files have. */

@@ -27,6 +27,7 @@ static struct {
     size_t m, n, k, padded; /* padded: k, up to the k step */
     int fill_a, fill_b, side;
     int32_t zero, half; /* plain operand's zero point; twin softmax, or 0 for twin GELU */
+    int32_t high;       /* 0, or the twin's ranges are joined */
     size_t most_blocks; /* 1, or more in the group that is about K-blocks */
     size_t blocks, ends[MAX_BLOCKS];
     uint8_t a[MAX_MR * MAX_K];
@@ -236,7 +237,11 @@ static void make_epilogue(int out, int gelu, int residual, int mul)
     c.e = (struct qvitp_epilogue){
         .init = (const int32_t *)(void *)c.vector[INIT],
         .scale = s32 || c.kind == FLOATS ? NULL : c.vector[SCALE],
-        .scale2 = c.kind == TWIN ? c.vector[SCALE2] : NULL,
+        .scale2 = c.kind == TWIN && !c.high ? c.vector[SCALE2] : NULL,
+        .low = !c.high  ? 0
+               : c.half ? 1
+                        : -1, /* negative codes come as magnitudes */
+        .high = c.high,
         .bias = s32 ? NULL : c.vector[BIAS],
         .mul = mul ? c.vector[MUL] : NULL,
         .mul_neg = mul == 2 ? c.vector[MUL_NEG] : NULL,
@@ -288,9 +293,9 @@ static float scaled_sum(size_t i, size_t j)
         scale2[h] = c.vector[SCALE2][at];
         /* Kernels multiply the magnitudes of twin GELU's negative codes, the reference their
          * values. */
-        if (c.kind == TWIN && !c.half) scale[h] = -scale[h];
+        if (c.kind == TWIN && !c.half && !c.high) scale[h] = -scale[h];
     }
-    return qvitp_ref_k_sum(c.blocks, lo, hi, scale, c.kind == TWIN ? scale2 : NULL);
+    return qvitp_ref_k_sum(c.blocks, lo, hi, c.high, scale, c.kind == TWIN ? scale2 : NULL);
 }
 
 /* The float that element (i, j) must become. */
@@ -385,6 +390,8 @@ static void draw_scheme(void)
 {
     c.zero = c.kind == PLAIN && c.fill_a != ONE_HOT ? (int32_t)check_below(256) : 0;
     c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
+    /* (1 + high) * 128 * 128 * k must fit 32 bits */
+    c.high = c.kind == TWIN && check_below(2) ? 1 << check_below(c.k <= 256 ? 9 : 5) : 0;
 }
 
 /* Where another number of products fits 16 bits, and on both sides of it, or anywhere. */

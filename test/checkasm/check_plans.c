@@ -39,6 +39,7 @@ struct coder {
     qvit_quantizer *quantizer;
     qvit_scheme scheme;
     float scale, scale2;
+    int32_t shift; /* scale2 = scale * 2^shift, or -1 */
     int32_t zero, bits;
     float lo, hi;
 };
@@ -46,10 +47,11 @@ struct coder {
 static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, int32_t bits,
                                uint32_t flags)
 {
-    struct coder c = {
-        .scheme = scheme, .scale = random_scale(), .scale2 = random_scale(), .bits = bits};
+    struct coder c = {.scheme = scheme, .scale = random_scale(), .shift = -1, .bits = bits};
     int is_signed = scheme == QVIT_SCHEME_SYMMETRIC || scheme == QVIT_SCHEME_TWIN_GELU;
     int32_t half = 1 << (bits - 1), twin = scheme >= QVIT_SCHEME_TWIN_SOFTMAX;
+    if (twin && check_below(3)) c.shift = (int32_t)check_below(9);
+    c.scale2 = c.shift < 0 ? random_scale() : ldexpf(c.scale, c.shift);
     c.lo = (float)(is_signed ? -half + (flags ? 1 : 0) : 0);
     c.hi = (float)(is_signed ? half - 1 : 2 * half - 1);
     if (scheme == QVIT_SCHEME_ASYMMETRIC) c.zero = (int32_t)check_below((size_t)c.hi + 1);
@@ -121,7 +123,7 @@ static struct linear_case random_linear(const qvit_engine *engine)
 {
     struct linear_case c = {.m = 1 + check_below(40),
                             .n = 1 + check_below(70),
-                            .k = 1 + check_below(200),
+                            .k = 1 + check_below(check_below(8) ? 200 : 900),
                             .gelu = check_random() & 1,
                             .codes_out = check_random() & 1};
     static const qvit_scheme outs[] = {QVIT_SCHEME_SYMMETRIC, QVIT_SCHEME_ASYMMETRIC,
@@ -199,6 +201,18 @@ static void reference_sums(const struct linear_case *c, size_t i, size_t j, int3
     }
 }
 
+/* Whether a twin's ranges are summed as one: if no sum could overflow, whatever the codes are. */
+static int joins(const struct linear_case *c)
+{
+    int64_t half = 1 << (c->in.bits - 1), gelu = c->in.scheme == QVIT_SCHEME_TWIN_GELU;
+    if (c->in.shift < 0) return 0;
+    int64_t high = (half - 1) << c->in.shift, value = high > half ? high : half;
+    if (high <= (gelu ? 127 : 255)) value = gelu ? 383 : 255;
+    float below = (float)c->weight.zero - c->weight.lo,
+          above = c->weight.hi - (float)c->weight.zero;
+    return (int64_t)c->k * value * (int64_t)fmaxf(below, above) <= INT32_MAX;
+}
+
 /* Scale, bias, activation, residual, output; where nothing stands between, one multiplication. */
 static float reference_linear(const struct linear_case *c, size_t i, size_t j)
 {
@@ -207,6 +221,7 @@ static float reference_linear(const struct linear_case *c, size_t i, size_t j)
     struct qvitp_ref_epilogue e = {.scale = c->in.scale * c->weight.scale,
                                    .scale2 = c->in.scale2 * c->weight.scale,
                                    .bias = c->bias[j],
+                                   .high = joins(c) ? 1 << c->in.shift : 0,
                                    .twin = c->in.scheme >= QVIT_SCHEME_TWIN_SOFTMAX,
                                    .gelu = c->gelu};
     if (c->residual) e.has_residual = 1, e.residual = c->residual[i * c->n + j];
@@ -246,9 +261,10 @@ static void linear_plans(const struct qvitp_kernels *table)
     for (int i = 0; i < LINEAR_CASES; i++) {
         struct linear_case c = random_linear(engine);
         check_case(
-            "linear %zu x %zu x %zu, schemes %d %d, %d and %d bits, gelu %d, codes %d, residual %d",
+            "linear %zu x %zu x %zu, schemes %d %d, %d and %d bits, shift %d, gelu %d, codes %d, "
+            "residual %d",
             c.m, c.n, c.k, (int)c.in.scheme, (int)c.weight.scheme, (int)c.in.bits,
-            (int)c.weight.bits, c.gelu, c.codes_out, c.residual != NULL);
+            (int)c.weight.bits, (int)c.in.shift, c.gelu, c.codes_out, c.residual != NULL);
         void *y = malloc(c.m * c.n * sizeof(float));
         run_linear(engine, &c, y);
         compare_linear(&c, y);
@@ -371,12 +387,21 @@ static int is_relative(const struct attention_case *c)
     return (qvit_quantizer_flags(c->probability.quantizer) & QVIT_QUANTIZER_RELATIVE) != 0;
 }
 
+/* What joins the twin's ranges: only what bytes hold is. */
+static int32_t joining(const struct attention_case *c)
+{
+    const struct coder *p = &c->probability;
+    if (p->shift < 0) return 0;
+    return ((1 << (p->bits - 1)) - 1) << p->shift > 255 ? 0 : 1 << p->shift;
+}
+
 /* sum: of the row's exponentials, which relative probabilities are divided by last. */
 static float reference_context(const struct attention_case *c, int32_t lo, int32_t hi, float sum)
 {
     float mul = 1.0f / c->out.scale, add = (float)c->out.zero;
     struct qvitp_ref_epilogue e = {.scale = c->probability.scale * c->value.scale,
                                    .scale2 = c->probability.scale2 * c->value.scale,
+                                   .high = joining(c),
                                    .twin = c->probability.scheme == QVIT_SCHEME_TWIN_SOFTMAX};
     if (is_relative(c))
         return qvitp_ref_rescale(qvitp_ref_epilogue(lo, hi, &e), sum > 0 ? 1 / sum : 0,
@@ -417,9 +442,11 @@ static void attention_plans(const struct qvitp_kernels *table)
     qvit_engine *engine = engine_for(table);
     for (int n = 0; n < ATTENTION_CASES; n++) {
         struct attention_case c = random_attention(engine);
-        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d%s, codes %d",
+        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d%s, %d bits, shift "
+                   "%d, codes %d",
                    c.queries, c.keys, c.heads, c.dim, (int)c.probability.scheme,
-                   is_relative(&c) ? " relative" : "", c.codes_out);
+                   is_relative(&c) ? " relative" : "", (int)c.probability.bits,
+                   (int)c.probability.shift, c.codes_out);
         void *y = malloc(c.queries * c.heads * c.dim * sizeof(float));
         run_attention(engine, &c, y);
         for (size_t head = 0; head < c.heads; head++)

@@ -592,11 +592,12 @@ static inline qvit_quantizer *quantizer_random(const qvit_engine *engine, qvit_s
     static int32_t zero[MOST];
     size_t blocks = granularity ? qvit_granularity_blocks(granularity) : 1;
     if (blocks > MOST) FAIL("%zu blocks", blocks);
+    int shift = test_below(2) ? (int)test_below(4) : -1; /* between a twin's scales */
     for (size_t b = 0; b < blocks; b++) {
         float top = range * random_between(0.75f, 1.25f) / (float)(1 << (bits - 1));
         bool twin = scheme_is_twin(scheme);
         scale2[b] = top;
-        scale[b] = twin ? top * random_between(0.1f, 0.5f) : top;
+        scale[b] = !twin ? top : shift < 0 ? top * random_between(0.1f, 0.5f) : ldexpf(top, -shift);
         zero[b] = zero_point >= 0 ? zero_point : (int32_t)test_below((size_t)1 << bits);
     }
     return quantizer_with(engine, scheme, bits, flags, granularity, scale,

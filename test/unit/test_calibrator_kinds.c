@@ -136,6 +136,12 @@ static void softmax_inputs_share_one_quantizer_and_may_be_twins(void)
         }
 }
 
+static bool is_power_of_two(double x)
+{
+    int exponent;
+    return frexp(x, &exponent) == 0.5;
+}
+
 static void gelu_inputs_may_be_twins(void)
 {
     for (size_t i = 0; i < RECIPES; i++)
@@ -156,6 +162,32 @@ static void gelu_inputs_may_be_twins(void)
             CHECK_EQ(qvit_quantizer_scheme(input_of(result_of(c, 0))), QVIT_SCHEME_ASYMMETRIC);
             give_back();
         }
+}
+
+/* The scales of a twin GELU may be a power of two apart, whichever of them moves. */
+static void scales_of_twins_may_be_a_power_of_two_apart(void)
+{
+    qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, 1);
+    make_gelu(&x);
+    qvit_calibrator *c = calibrator_new(engine_new());
+    add_linear(c, QVIT_INPUT_GELU, &w, NULL);
+    observe(c, 0, &x);
+    for (int bits = 4; bits <= 8; bits++) {
+        solve(c, "minmax", 8, bits, "twin=gelu");
+        double low = scale_of(input_of(result_of(c, 0)), 0),
+               high = scale2_of(input_of(result_of(c, 0)));
+        solve(c, "minmax", 8, bits, "twin=gelu ratio=low");
+        const qvit_quantizer *q = input_of(result_of(c, 0));
+        CHECK_EQ(scale2_of(q), high);
+        CHECK(is_power_of_two(high / scale_of(q, 0)));
+        CHECK(scale_of(q, 0) >= low && scale_of(q, 0) < 2 * low);
+        solve(c, "minmax", 8, bits, "twin=gelu ratio=high");
+        q = input_of(result_of(c, 0));
+        CHECK_EQ(scale_of(q, 0), low);
+        CHECK(is_power_of_two(scale2_of(q) / low));
+        CHECK(fabs(log2(scale2_of(q) / high)) <= 0.5 + 1e-6);
+    }
+    give_back();
 }
 
 /* Few bits and small values that matter are what twins are for. */
@@ -219,6 +251,7 @@ int main(int argc, char **argv)
     RUN(searches_of_matmul_sites_beat_minmax);
     RUN(softmax_inputs_share_one_quantizer_and_may_be_twins);
     RUN(gelu_inputs_may_be_twins);
+    RUN(scales_of_twins_may_be_a_power_of_two_apart);
     RUN(twins_are_nearer_at_few_bits);
     RUN(images_stay_as_they_are);
     RUN(images_need_no_observation_without_a_search);

@@ -416,7 +416,7 @@ static void settings_are_told(void)
         {"metric=mse", "metric", "\"mse\""},
         {"twin=softmax", "twin_softmax", "\"yes\""},
         {"twin=gelu", "twin_gelu", "\"yes\""},
-        {"ratio=power", "ratio", "\"power\""},
+        {"ratio=low", "ratio", "\"low\""},
         {"input=symmetric", "input", "\"symmetric\""},
         {"weights=layer", "weights", "\"layer\""},
         {"weight-codes=asymmetric", "weight_codes", "\"asymmetric\""},

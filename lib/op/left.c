@@ -1,0 +1,164 @@
+/* left.c - the left operand of a product: its kernel, how it is staged, and how large that is. */
+#include "op/left.h"
+
+#include <math.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "plan/pack.h"
+#include "tensor.h"
+
+/* ---- choosing ---- */
+
+const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t right_max, int k_blocks)
+{
+    const struct qvitp_kernels *k = &engine->kernels;
+    if (twin) return k_blocks ? k->gemm_t8s8_k : k->gemm_t8s8;
+    if (right_max <= QVITP_S7_MAX) return k_blocks ? k->gemm_u8s7_k : k->gemm_u8s7;
+    return k_blocks ? k->gemm_u8s8_k : k->gemm_u8s8;
+}
+
+static int is_joined(const struct qvitp_left *left)
+{
+    return left->stage_form == QVITP_STAGE_JOINED_SOFTMAX ||
+           left->stage_form == QVITP_STAGE_JOINED_GELU;
+}
+
+static int is_gelu(const struct qvitp_left *left)
+{
+    return left->stage_form == QVITP_STAGE_TWIN_GELU || left->stage_form == QVITP_STAGE_JOINED_GELU;
+}
+
+/* Whether bytes hold a twin's values, if its ranges are joined. */
+static int fits_bytes(const struct qvitp_left *left, int32_t shift)
+{
+    return (left->half - 1) << shift <= (is_gelu(left) ? INT8_MAX : UINT8_MAX);
+}
+
+static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
+{
+    int wide = is_joined(left) && !fits_bytes(left, left->shift);
+    int32_t right_max = wide ? INT8_MAX : left->right_max; /* kernels of less read bytes */
+    left->kernel = qvitp_codes_kernel(engine, left->twin, right_max, left->k_blocks != NULL);
+    left->stage =
+        left->kernel->a_form == QVITP_A_S16 ? engine->kernels.stage_s16 : engine->kernels.stage;
+}
+
+void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
+                      const struct qvitp_coder *coder, int32_t right_max)
+{
+    static const int32_t forms[] = {
+        [QVIT_SCHEME_SYMMETRIC] = QVITP_STAGE_S8,
+        [QVIT_SCHEME_ASYMMETRIC] = QVITP_STAGE_U8,
+        [QVIT_SCHEME_TWIN_SOFTMAX] = QVITP_STAGE_TWIN_SOFTMAX,
+        [QVIT_SCHEME_TWIN_GELU] = QVITP_STAGE_TWIN_GELU,
+    };
+    int softmax = coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
+    *left = (struct qvitp_left){.stage_form = forms[coder->scheme],
+                                .half = ((int32_t)coder->hi + 1) / (softmax ? 2 : 1),
+                                .twin = qvitp_scheme_is_twin(coder->scheme),
+                                .right_max = right_max};
+    left->code_max = left->twin ? left->half : 255;
+    left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : (int32_t)coder->zero;
+    choose_kernel(left, engine);
+}
+
+qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
+                            const qvit_port *port, const qvit_quantizer *right, const char *name,
+                            qvit_error *error)
+{
+    *left = (struct qvitp_left){.kernel = engine->kernels.gemm_f32};
+    if (!port->quantizer) return QVIT_OK;
+    if (qvitp_dtype_packed(port->dtype))
+        return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
+    struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
+    qvitp_left_codes(left, engine, &coder, qvitp_quantizer_reach(right));
+    return QVIT_OK;
+}
+
+void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
+                    const struct qvitp_k_blocks *blocks)
+{
+    if (blocks->count == 1) return;
+    left->k_blocks = blocks;
+    choose_kernel(left, engine);
+}
+
+/* ---- joined twins ---- */
+
+/* How many powers of two lie between the scales of every block, or -1. */
+static int32_t shift_of(const qvit_quantizer *q)
+{
+    int32_t shift = -1;
+    for (size_t i = 0; i < q->blocks; i++) {
+        int32_t s = 0;
+        while (s < QVITP_JOINED_SHIFT_MOST && ldexpf(q->scale[i], s) < q->scale2[i]) s++;
+        if (ldexpf(q->scale[i], s) != q->scale2[i] || (i && s != shift)) return -1;
+        shift = s;
+    }
+    return shift;
+}
+
+/* The largest that a joined value may be in magnitude, its zero point included. */
+static int32_t largest(const struct qvitp_left *left, int32_t shift)
+{
+    int32_t high = (left->half - 1) << shift;
+    if (fits_bytes(left, shift)) return is_gelu(left) ? 255 + 128 : 255;
+    return high > left->half ? high : left->half;
+}
+
+void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, const qvit_quantizer *q,
+                     size_t k)
+{
+    int32_t shift = left->twin ? shift_of(q) : -1, gelu = is_gelu(left);
+    if (shift < 0) return;
+    int bytes = fits_bytes(left, shift);
+    int32_t most = largest(left, shift);
+    if (k ? k > INT32_MAX / ((size_t)most * (size_t)left->right_max) : !bytes) return;
+    int small_right = left->right_max <= QVITP_S7_MAX; /* whose kernels read bytes alone */
+    int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && !small_right;
+    left->shift = shift;
+    if (bytes || words) {
+        left->twin = 0;
+        left->stage_form = gelu ? QVITP_STAGE_JOINED_GELU : QVITP_STAGE_JOINED_SOFTMAX;
+        choose_kernel(left, engine);
+        left->zero = gelu && left->kernel->a_form == QVITP_A_U8 ? 128 : 0;
+    } else {
+        left->low = gelu ? -1 : 1;
+        left->high = 1 << shift;
+    }
+    left->code_max = most - left->zero;
+}
+
+/* ---- sizes ---- */
+
+size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k)
+{
+    return left->k_blocks ? left->k_blocks->packed : qvitp_packed_k(left->kernel, k);
+}
+
+int qvitp_left_in_place(const struct qvitp_left *left, size_t k)
+{
+    if (left->kernel->a_form == QVITP_A_F32) return 1;
+    return left->kernel->a_form == QVITP_A_U8 && left->stage_form == QVITP_STAGE_U8 &&
+           qvitp_left_packed_k(left, k) == k;
+}
+
+size_t qvitp_left_element(const struct qvitp_left *left)
+{
+    return left->kernel->a_form == QVITP_A_F32 ? 4 : left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
+}
+
+size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k)
+{
+    size_t packed = qvitp_left_packed_k(left, k);
+    size_t bytes = qvitp_mul(qvitp_mul(rows, packed), qvitp_left_element(left));
+    return qvitp_round_up(bytes, QVIT_ALIGNMENT);
+}
+
+size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k)
+{
+    if (qvitp_left_in_place(left, k)) return 0;
+    return qvitp_mul(qvitp_left_plane_bytes(left, rows, k), left->twin ? 2 : 1);
+}

@@ -1,0 +1,69 @@
+/*
+ * left.h - the left operand of a product: the form in which its kernel reads it.
+ */
+#ifndef QVITP_LEFT_H
+#define QVITP_LEFT_H
+
+#include "engine.h"
+#include "op/k_blocks.h"
+#include "quant/quantizer.h"
+
+/* The left operand as the kernel wants it. */
+struct qvitp_left {
+    const struct qvitp_gemm_kernel *kernel;
+    qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
+    int32_t stage_form, half, shift;
+    int32_t twin;      /* two planes */
+    int32_t low, high; /* of two planes: see struct qvitp_epilogue */
+    int32_t zero;      /* point of the staged codes: a sum starts at -zero * column sum */
+    int32_t code_max;  /* the largest staged code */
+    int32_t right_max; /* no code that it is multiplied by is larger in magnitude */
+    const struct qvitp_k_blocks *k_blocks; /* NULL: one scale over all of k */
+};
+
+/* The kernel for products of codes: plain or twin ones with right codes up to right_max, in K-blocks
+ * or not. */
+const struct qvitp_gemm_kernel *qvitp_codes_kernel(const qvit_engine *engine, int twin,
+                                                   int32_t right_max, int k_blocks);
+
+/* Chooses kernel and staging for codes, and for a port (quantizer NULL: float) and the quantizer of the
+ * right operand, UNSUPPORTED where there is none. */
+void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
+                      const struct qvitp_coder *coder, int32_t right_max);
+qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
+                            const qvit_port *port, const qvit_quantizer *right, const char *name,
+                            qvit_error *error);
+
+/*
+ * Joins the ranges of a twin whose scales are a power of two apart, scale2 = scale * 2^shift: what is summed
+ * are low + (high << shift), and `scale` alone multiplies the sum. Where bytes hold these values, or a kernel
+ * that reads 16-bit integers is there, they cost what plain codes cost; elsewhere each range is summed apart,
+ * and the sums are joined. Does nothing for other left operands, and where sums over k products could
+ * overflow. k 0: not known yet; then only what bytes hold is joined. Comes before qvitp_left_cut.
+ */
+void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine,
+                     const qvit_quantizer *quantizer, size_t k);
+
+/* What the scale of the low range is multiplied by: -1 where negative codes are summed as magnitudes, and
+ * not joined to the others. */
+static inline float qvitp_low_sign(const struct qvitp_left *left)
+{
+    return left->stage_form == QVITP_STAGE_TWIN_GELU && !left->high ? -1.0f : 1.0f;
+}
+
+/* Lets the product run in K-blocks; they must live as long. One block changes nothing. */
+void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
+                    const struct qvitp_k_blocks *blocks);
+
+/* k as the kernel sees it: padded, in K-blocks each of these. */
+size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k);
+
+/* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
+size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+
+/* Whether rows of k codes can be multiplied where they lie; bytes of an element as the kernel reads it. */
+int qvitp_left_in_place(const struct qvitp_left *left, size_t k);
+size_t qvitp_left_element(const struct qvitp_left *left);
+
+#endif
