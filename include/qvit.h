@@ -1974,8 +1974,8 @@ QVIT_API qvit_status qvit_quantize_run(const qvit_plan *plan, const qvit_unary_a
 
 /*
  * The name of the kernel that does a plan's main work, "gemm_u8s8_12x32_avx512vnni": operation,
- * operands (t8: twin codes; s7: right codes at most 64 from zero, where these have a kernel of their own), tile, instruction set. Of an attention it
- * is that of Q K^T. Static; "" for NULL.
+ * operands (t8: twin codes that are summed apart; s7: right codes at most 64 from zero, where these have a
+ * kernel of their own), tile, instruction set. Of an attention it is that of Q K^T. Static; "" for NULL.
  */
 QVIT_API const char *qvit_plan_kernel(const qvit_plan *plan);
 

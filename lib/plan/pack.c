@@ -68,15 +68,15 @@ static const char *row_of(const struct qvitp_operand *o, size_t row, size_t size
 }
 
 /* Columns that are interleaved at once: a panel of any kernel but the scalar ones is some of these. */
-enum { GROUP = 16, MAX_STEP = 4 };
+enum { GROUP = 16, GROUP_STEP = 4, MAX_STEP = 8 };
 
-/* GROUP columns of a step of k, of which rows past the last are NULL. kstep is a constant wherever this is
- * called, and what is read is copied first, so that compilers interleave whole vectors. */
+/* GROUP columns of a step of k, of which rows past the last are NULL. kstep, GROUP_STEP at most, is a constant
+ * wherever this is called, and what is read is copied first, so that compilers interleave whole vectors. */
 static inline void interleave_group(const int8_t *const *rows, size_t first, size_t kstep,
                                     int8_t *to)
 {
     static const int8_t zeros[GROUP];
-    int8_t from[MAX_STEP][GROUP], group[GROUP * MAX_STEP];
+    int8_t from[GROUP_STEP][GROUP], group[GROUP * GROUP_STEP];
     for (size_t s = 0; s < kstep; s++) memcpy(from[s], rows[s] ? rows[s] + first : zeros, GROUP);
     for (size_t j = 0; j < GROUP; j++)
         for (size_t s = 0; s < kstep; s++) group[j * kstep + s] = from[s][j];
