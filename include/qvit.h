@@ -618,16 +618,16 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *
  * Which to choose. ASYMMETRIC for inputs of layers: no code is wasted on values that do not occur.
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
- * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends
- * half of its codes on small values, where a softmax has nearly all of its own, or on the short
- * negative side of GELU. If its scales are a power of two apart, as the paper's are (ratio= in calibration),
- * its ranges are joined (section 10), and the product that reads them takes no more time than plain codes:
- * where bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with AVX2. Ranges
- * that are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent
- * of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and
- * 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that metric
- * 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter most below 8
- * bits: try softmax first, and keep what gains on the host's own model.
+ * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends half
+ * of its codes on small values, where a softmax has nearly all of its own, or on the short negative side
+ * of GELU. If its scales are a power of two apart, as the paper's are (ratio= in calibration), its ranges
+ * are joined (section 10), and the product that reads them takes no more time than plain codes: where
+ * bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with AVX2. Ranges that
+ * are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's own figures for its
+ * twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without
+ * twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that
+ * metric 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter most below 8 bits: try
+ * softmax first, and keep what gains on the host's own model.
  */
 typedef int32_t qvit_scheme;
 enum {
@@ -1252,12 +1252,12 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
 QVIT_API const char *qvit_recipe_name(size_t index);
 
 /*
- * What solving with these options wants to have been observed: ROWS (kept rows: statistics alone
- * do not do), GRADIENT (errors are weighed by it; a search by metric=hessian is refused without it,
- * the rest of a recipe only does worse), PREFIX (input_quantized behind the quantized prefix, site
- * after site in the order of the model, and targets), MANY_ROWS (as many as there are inputs do not
- * do: some 3000 are better than the default 1024, and twice that below 6 bits). 0 also for options that solving refuses. Any
- * thread.
+ * What solving with these options wants to have been observed: ROWS (kept rows: statistics alone do
+ * not do), GRADIENT (errors are weighed by it; a search by metric=hessian is refused without it, the
+ * rest of a recipe only does worse), PREFIX (input_quantized behind the quantized prefix, site after
+ * site in the order of the model, and targets), MANY_ROWS (as many as there are inputs do not do: some
+ * 3000 are better than the default 1024, and twice that below 6 bits). 0 also for options that solving
+ * refuses. Any thread.
  */
 enum {
     QVIT_NEEDS_ROWS = 1,
@@ -1503,18 +1503,19 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     t * mul + add                                           (F32 without s and z: t as it is)
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
- * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b) are summed apart, each sum with
- * its range's scale. They are joined if scale2 = scale * 2^m in every block, m one of 0 to 8: what is summed
- * then are the low codes and 2^m times the high ones, in one integer, with `scale`. That takes sums that fit
- * 32 bits. In a linear plan: inputs * largest value * largest |weight code| below 2^31, where 255 stands for
- * any value that bytes hold, (b - 1) * 2^m up to 255, and of GELU, up to 127, 383. In a matmul and in an attention,
- * which do not know how many products there will be: if bytes hold the values.
+ * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b) are summed apart, each sum
+ * with its range's scale. They are joined if scale2 = scale * 2^m in every block, m one of 0 to 8: what is
+ * summed then are the low codes and 2^m times the high ones, in one integer, with `scale`. That takes sums
+ * that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code| below 2^31, where 255
+ * stands for any value that bytes hold, (b - 1) * 2^m up to 255, and of GELU, up to 127, 383. In a matmul
+ * and in an attention, which do not know how many products there will be: if bytes hold the values.
  *
- * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of joined ones the
- * largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of |weight codes| (ASYMMETRIC: less their zero point), must
- * stay below 2^31. No layer of up to 33155 inputs is ever refused. Activations have no known codes: for
- * them 128 stands for each right code, and k may be 43804 for S8 at the left, 65793 for U8 with zero
- * point 0, as for twins that are joined in bytes, 131071 for other 8-bit twins.
+ * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of joined ones
+ * the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
+ * |weight codes| (ASYMMETRIC: less their zero point), must stay below 2^31. No layer of up to 33155 inputs
+ * is ever refused. Activations have no known codes: for them 128 stands for each right code, and k may be
+ * 43804 for S8 at the left, 65793 for U8 with zero point 0, as for twins that are joined in bytes (GELU: as S8), 131071
+ * for other 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
  * only codes that lie inside. Others give defined results at the left of a product, unless they are
