@@ -1514,8 +1514,8 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  * the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
  * |weight codes| (ASYMMETRIC: less their zero point), must stay below 2^31. No layer of up to 33155 inputs
  * is ever refused. Activations have no known codes: for them 128 stands for each right code, and k may be
- * 43804 for S8 at the left, 65793 for U8 with zero point 0, as for twins that are joined in bytes (GELU: as S8), 131071
- * for other 8-bit twins.
+ * 43804 for S8 at the left, 65793 for U8 with zero point 0, as for twins that are joined in bytes (GELU:
+ * as S8), 131071 for other 8-bit twins.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
  * only codes that lie inside. Others give defined results at the left of a product, unless they are
