@@ -621,13 +621,13 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends half
  * of its codes on small values, where a softmax has nearly all of its own, or on the short negative side
  * of GELU. If its scales are a power of two apart, as the paper's are (ratio= in calibration), its ranges
- * are joined (section 10), and the product that reads them takes no more time than plain codes: where
- * bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with AVX2. Ranges that
- * are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's own figures for its
- * twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its Hessian metric 80.93 and 77.20 without
- * twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63 with both; without that
- * metric 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter most below 8 bits: try
- * softmax first, and keep what gains on the host's own model.
+ * are joined (section 10), and the product that reads them takes no more time than plain codes times 8-bit
+ * weights: where bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with
+ * AVX2. Ranges that are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's
+ * own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its Hessian metric
+ * 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63
+ * with both; without that metric 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter
+ * most below 8 bits: try softmax first, and keep what gains on the host's own model.
  */
 typedef int32_t qvit_scheme;
 enum {
@@ -1777,7 +1777,7 @@ QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_ar
  *     S = sum of e                                               16 partial sums, then a tree
  *     P = round(clamp(e * ((1 / probability scale) / S), 0, highest code))
  *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2
- *     t = sum of P V * (probability scale * value scale)         twin: low + high, as in linear
+ *     t = sum of P V * (probability scale * value scale)         twin: low + high, or joined
  *     the output port, folded into these scales and an added constant
  *
  * with RELATIVE probabilities:

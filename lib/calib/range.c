@@ -139,18 +139,18 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
     return c;
 }
 
-/* Puts a twin GELU's scales a power of two apart, which makes its products cheaper (op/left.h): the low one
- * grows as far as it must, or the high one goes to the nearest. */
+/* Puts a twin GELU's scales a power of two apart, which makes its products cheaper if it is none of the
+ * largest (op/left.h): the low one grows as far as it must, or the high one goes to the nearest. */
 static void join_ranges(struct qvitp_coder *c, int32_t ratio)
 {
-    double low = (double)c->scale, high = (double)c->scale2;
-    int shift = 0;
-    while (shift < QVITP_JOINED_SHIFT_MOST && ldexp(low, shift + 1) <= high) shift++;
-    if (ratio == QVITP_RATIO_LOW && high > low) {
+    int shift; /* the largest power that is no larger than the ratio, between half and all of it */
+    double part = frexp((double)c->scale2 / (double)c->scale, &shift);
+    shift--;
+    if (ratio == QVITP_RATIO_LOW) {
         c->scale = ldexpf(c->scale2, -shift);
         return;
     }
-    if (shift < QVITP_JOINED_SHIFT_MOST && high * high > low * low * ldexp(2, 2 * shift)) shift++;
+    if (part * part > 0.5) shift++;
     c->scale2 = ldexpf(c->scale, shift);
 }
 

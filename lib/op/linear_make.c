@@ -306,7 +306,8 @@ static int is_finite(const struct qvitp_linear *p, size_t j)
         if (!isfinite(vectors[v][j])) return 0;
     for (size_t h = 0; h < p->k_blocks.count; h++) {
         size_t at = place(p, h, j);
-        if (!isfinite(p->scale[at]) || (p->scale2 && !isfinite(p->scale2[at]))) return 0;
+        int apart = p->left.twin && !p->left.high; /* else scale2 is not read */
+        if (!isfinite(p->scale[at]) || (apart && !isfinite(p->scale2[at]))) return 0;
     }
     return 1;
 }

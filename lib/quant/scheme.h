@@ -19,7 +19,7 @@ static inline int qvitp_scheme_is_twin(qvit_scheme scheme)
     return scheme == QVIT_SCHEME_TWIN_SOFTMAX || scheme == QVIT_SCHEME_TWIN_GELU;
 }
 
-/* Twins whose second scale is 2^0 to 2^MOST times the first are summed as one (op/product.h): 127 << MOST is
+/* Twins whose second scale is 2^0 to 2^MOST times the first are summed as one (op/left.h): 127 << MOST is
  * the most that 16 bits hold. */
 enum { QVITP_JOINED_SHIFT_MOST = 8 };
 

@@ -165,9 +165,9 @@ static void gelu_inputs_may_be_twins(void)
 }
 
 /* The scales of a twin GELU may be a power of two apart, whichever of them moves. */
-static void scales_of_twins_may_be_a_power_of_two_apart(void)
+static void scales_of_twins_are_a_power_of_two_apart(float deviation)
 {
-    qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, 1);
+    qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, deviation);
     make_gelu(&x);
     qvit_calibrator *c = calibrator_new(engine_new());
     add_linear(c, QVIT_INPUT_GELU, &w, NULL);
@@ -188,6 +188,13 @@ static void scales_of_twins_may_be_a_power_of_two_apart(void)
         CHECK(fabs(log2(scale2_of(q) / high)) <= 0.5 + 1e-6);
     }
     give_back();
+}
+
+static void scales_of_twins_may_be_a_power_of_two_apart(void)
+{
+    scales_of_twins_are_a_power_of_two_apart(1);
+    scales_of_twins_are_a_power_of_two_apart(0.1f);
+    scales_of_twins_are_a_power_of_two_apart(1000); /* too far apart to be joined */
 }
 
 /* Few bits and small values that matter are what twins are for. */
