@@ -214,7 +214,7 @@ void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
     for (size_t h = 0; h < blocks; h++) {
         const struct qvitp_coder *coder = &t->coder[p->coder_of ? p->coder_of[h] : 0];
         const struct qvitp_left left = left_of(t, coder);
-        const float sign = coder->scheme == QVIT_SCHEME_TWIN_GELU ? -1.0f : 1.0f;
+        const float sign = qvitp_low_sign(&left);
         size_t columns = qvitp_vector_columns(left.kernel, p->n);
         for (size_t j = 0; j < columns; j++) {
             size_t at = qvitp_k_place(left.kernel->nr, blocks, h, j), i = j < p->n ? j : p->n - 1;

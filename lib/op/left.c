@@ -87,7 +87,7 @@ void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
 
 /* ---- joined twins ---- */
 
-/* Codes of up to 4 bits are no further from zero. */
+/* Right codes of up to 4 bits are no further from zero. Plans keep them packed, for kernels that read bytes. */
 enum { REACH_4 = 15 };
 
 /* How many powers of two lie between the scales of every block, or -1. */
@@ -119,9 +119,7 @@ void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, const q
     int bytes = fits_bytes(left, shift);
     int32_t most = largest(left, shift);
     if (k ? k > INT32_MAX / ((size_t)most * (size_t)left->right_max) : !bytes) return;
-    int packed =
-        left->right_max <= REACH_4; /* panels of 4-bit codes are for kernels that read bytes */
-    int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && !packed;
+    int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && left->right_max > REACH_4;
     left->shift = shift;
     if (bytes || words) {
         left->twin = 0;

@@ -38,8 +38,9 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
  * Joins the ranges of a twin whose scales are a power of two apart, scale2 = scale * 2^shift: what is summed
  * are low + (high << shift), and `scale` alone multiplies the sum. Where bytes hold these values, or a kernel
  * that reads 16-bit integers is there, they cost what plain codes times 8-bit weights cost; elsewhere each
- * range is summed apart, and the sums are joined. Does nothing for other left operands, and where sums over k products could
- * overflow. k 0: not known yet; then only what bytes hold is joined. Comes before qvitp_left_cut.
+ * range is summed apart, and the sums are joined. Does nothing for other left operands, and where sums over k
+ * products could overflow. k 0: not known yet; then only what bytes hold is joined. Comes before
+ * qvitp_left_cut.
  */
 void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine,
                      const qvit_quantizer *quantizer, size_t k);

@@ -8,7 +8,6 @@
 #include "base/numerics.h"
 #include "base/shares.h"
 #include "op/order.h"
-#include "plan/pack.h"
 #include "tensor.h"
 
 /* ---- tiles ---- */

@@ -70,6 +70,12 @@ static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, in
     return c;
 }
 
+/* The highest value of a twin whose ranges are joined. */
+static int32_t highest_joined(const struct coder *c)
+{
+    return ((1 << (c->bits - 1)) - 1) << c->shift;
+}
+
 static qvit_port port_of(const struct coder *c)
 {
     return (qvit_port){qvit_quantizer_code_dtype(c->quantizer), 0, c->quantizer};
@@ -206,7 +212,7 @@ static int joins(const struct linear_case *c)
 {
     int64_t half = 1 << (c->in.bits - 1), gelu = c->in.scheme == QVIT_SCHEME_TWIN_GELU;
     if (c->in.shift < 0) return 0;
-    int64_t high = (half - 1) << c->in.shift, value = high > half ? high : half;
+    int64_t high = highest_joined(&c->in), value = high > half ? high : half;
     if (high <= (gelu ? 127 : 255)) value = gelu ? 383 : 255;
     float below = (float)c->weight.zero - c->weight.lo,
           above = c->weight.hi - (float)c->weight.zero;
@@ -392,7 +398,7 @@ static int32_t joining(const struct attention_case *c)
 {
     const struct coder *p = &c->probability;
     if (p->shift < 0) return 0;
-    return ((1 << (p->bits - 1)) - 1) << p->shift > 255 ? 0 : 1 << p->shift;
+    return highest_joined(p) > 255 ? 0 : 1 << p->shift;
 }
 
 /* sum: of the row's exponentials, which relative probabilities are divided by last. */
