@@ -92,7 +92,7 @@ PROGRAMS   := $(EXAMPLES) $(VIT) $(SHAPES) $(PHOTOS) $(BENCH) $(TESTS)
 # The AVX-512 kernels compile over SIMDe's intrinsics, and the CPU is said to have AVX-512.
 ifdef EMULATED
 LIB_OBJ := $(filter-out %/lib/cpu/cpu.o,$(LIB_OBJ)) $(call objects,test/emulated/*.c)
-$(BUILD)/obj/kernels/x86/%_avx512vnni.o: \
+$(BUILD)/obj/kernels/x86/%_avx2vnni.o $(BUILD)/obj/kernels/x86/%_avx512vnni.o: \
 	FLAGS += -mavx2 -mfma -Wno-psabi -include test/emulated/avx512.h
 $(BUILD)/obj/test/emulated/%.o: FLAGS := $(INTERNAL) -fPIC -fvisibility=hidden
 $(BUILD)/obj/test/checkasm/checkasm.o: FLAGS += -D'__builtin_cpu_supports(isa)=1'

@@ -41,8 +41,8 @@ static void list_options(struct bench_options *o, struct option list[OPTIONS])
     const struct option all[OPTIONS] = {
         {"--json", "", "one JSON object instead of tables", NULL, NULL, &o->json},
         {"--threads", "T", "threads (1)", NULL, &o->threads, NULL},
-        {"--isa", "NAME", "kernels up to scalar, avx2 or avx512vnni (the newest)", &o->isa, NULL,
-         NULL},
+        {"--isa", "NAME", "kernels up to scalar, avx2, avx2vnni or avx512vnni (the newest)",
+         &o->isa, NULL, NULL},
         {"--quick", "", "a few shapes, seconds in all: does it work?", NULL, NULL, &o->quick},
         {"--rounds", "N", "how often every row is measured, 1..64 (7)", NULL, &o->rounds, NULL},
         {"--arch", "NAME", "shapes of tiny, small or base only", &o->arch, NULL, NULL},
@@ -126,7 +126,7 @@ static void check_words(const struct bench_options *o)
     const struct {
         const char *text, *words;
     } checks[] = {
-        {o->isa, " scalar avx2 avx512vnni "},
+        {o->isa, " scalar avx2 avx2vnni avx512vnni "},
         {o->arch, " tiny small base "},
         {o->operand, " plain twin "},
         {o->weights, " s8 s6 s4 u4 f32 "},
@@ -148,8 +148,20 @@ static void check_words(const struct bench_options *o)
 
 static uint64_t disabled(const char *isa)
 {
-    if (!isa || !strcmp(isa, "avx512vnni")) return 0;
-    return QVIT_ISA_AVX512VNNI | (strcmp(isa, "avx2") ? QVIT_ISA_AVX2 : 0);
+    static const struct {
+        const char *newest;
+        uint64_t bit;
+    } sets[] = {
+        {"avx512vnni", QVIT_ISA_AVX512VNNI},
+        {"avx2vnni", QVIT_ISA_AVX2VNNI},
+        {"avx2", QVIT_ISA_AVX2},
+    };
+    uint64_t out = 0;
+    for (size_t i = 0; isa && i < sizeof sets / sizeof sets[0]; i++) {
+        if (!strcmp(isa, sets[i].newest)) break;
+        out |= sets[i].bit;
+    }
+    return out;
 }
 
 static void open_engine(struct bench *b, thread_pool *pool)

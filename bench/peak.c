@@ -80,8 +80,8 @@ static const union {
 
 LOOP(dpbusd_zmm, QVITP_TARGET_AVX512VNNI, __m512i, 16, codes.whole, _mm512_setzero_si512(),
      _mm512_dpbusd_epi32(c[i], a, b), _mm512_add_epi32(c[0], c[i]));
-LOOP(dpbusd_ymm, QVITP_TARGET_AVX512VNNI, __m256i, 16, codes.halves[0], _mm256_setzero_si256(),
-     _mm256_dpbusd_epi32(c[i], a, b), _mm256_add_epi32(c[0], c[i]));
+LOOP(dpbusd_ymm, QVITP_TARGET_AVX2VNNI, __m256i, 16, codes.halves[0], _mm256_setzero_si256(),
+     QVITP_DPBUSD_256(c[i], a, b), _mm256_add_epi32(c[0], c[i]));
 LOOP(maddwd_ymm, QVITP_TARGET_AVX2, __m256i, 12, codes.halves[0], _mm256_setzero_si256(),
      _mm256_madd_epi16(a, b), _mm256_add_epi32(c[0], c[i]));
 LOOP(fma_zmm, QVITP_TARGET_AVX512VNNI, __m512, 16, _mm512_set1_ps(0.0371f), _mm512_setzero_ps(),
@@ -96,7 +96,7 @@ static const struct loop {
     size_t macs; /* of a turn */
 } loops[] = {
     {PEAK_INT8, QVIT_ISA_AVX512VNNI, dpbusd_zmm, 16 * 64},
-    {PEAK_INT8, QVIT_ISA_AVX512VNNI, dpbusd_ymm, 16 * 32},
+    {PEAK_INT8, QVIT_ISA_AVX2VNNI, dpbusd_ymm, 16 * 32},
     {PEAK_INT8, QVIT_ISA_AVX2, maddwd_ymm, 12 * 16},
     {PEAK_F32, QVIT_ISA_AVX512VNNI, fma_zmm, 16 * 16},
     {PEAK_F32, QVIT_ISA_AVX2, fma_ymm, 12 * 8},

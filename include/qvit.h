@@ -366,12 +366,18 @@ QVIT_API void qvit_logger_init(qvit_logger *logger, size_t size);
 
 /*
  * Instruction sets, as bits of a mask (they are no ladder). Scalar code needs no bit and is always
- * there. A kernel runs only where the CPU and the operating system offer all that it needs. The
- * AVX-512 kernels need both bits: without AVX2 only scalar code is left. Kernels other than scalar
- * ones exist for x86-64, compiled by gcc or clang.
+ * there. A kernel runs only where the CPU and the operating system offer all that it needs. All other
+ * kernels need AVX2's bit beside their own: without it only scalar code is left. Kernels other than
+ * scalar ones exist for x86-64, compiled by gcc or clang.
+ *
+ * AVX2VNNI is vpdpbusd on 256 bits. The library uses its EVEX encoding, which takes AVX-512 VL and VNNI:
+ * wherever it runs AVX512VNNI does, too, and is preferred; leaving that out spares CPUs that lower
+ * their clock for 512 bits. A library that was compiled with -DQVIT_AVX_VNNI uses the VEX encoding
+ * instead, which takes AVX-VNNI and no AVX-512 (Alder Lake and later).
  */
-#define QVIT_ISA_AVX2 (UINT64_C(1) << 0)       /* AVX2 with FMA                  */
-#define QVIT_ISA_AVX512VNNI (UINT64_C(1) << 2) /* AVX-512 F, BW, DQ, VL and VNNI */
+#define QVIT_ISA_AVX2 (UINT64_C(1) << 0)       /* AVX2 with FMA                       */
+#define QVIT_ISA_AVX2VNNI (UINT64_C(1) << 1)   /* VNNI on 256 bits, as said above     */
+#define QVIT_ISA_AVX512VNNI (UINT64_C(1) << 2) /* AVX-512 F, BW, DQ, VL and VNNI      */
 
 /*
  * The context of everything: hooks and the chosen kernels. Immutable; shared by all threads. A
@@ -420,7 +426,7 @@ QVIT_API void qvit_engine_destroy(qvit_engine *engine);
 QVIT_API uint64_t qvit_engine_isa(const qvit_engine *engine);
 
 /*
- * The name of the newest instruction set in use: "scalar", "avx2", "avx512vnni". Static; "" for
+ * The name of the newest instruction set in use: "scalar", "avx2", "avx2vnni", "avx512vnni". Static; "" for
  * NULL. Worth a line in the host's log: it is the first thing that a report about speed must say.
  */
 QVIT_API const char *qvit_engine_isa_name(const qvit_engine *engine);

@@ -329,6 +329,7 @@ struct qvitp_kernels {
 
 extern const struct qvitp_kernels qvitp_kernels_scalar;
 extern const struct qvitp_kernels qvitp_kernels_avx2;
+extern const struct qvitp_kernels qvitp_kernels_avx2vnni;
 extern const struct qvitp_kernels qvitp_kernels_avx512vnni;
 
 #endif

@@ -12,7 +12,7 @@
 # Test programs run side by side, JOBS at a time (as many as there are CPUs); scripts, which may build,
 # one after the other.
 #
-# QVIT_TEST_ISA=NAME  leave out what NAME (scalar, avx2, avx512vnni) does not build on
+# QVIT_TEST_ISA=NAME  leave out what NAME (scalar, avx2, avx2vnni, avx512vnni) does not build on
 # QVIT_TEST_DATA=DIR  the real model and images; the tests that need them are skipped without it
 set -u
 quick='' programs='test/unit/test_*.c test/vit/test_*.c test/photos/test_*.c'

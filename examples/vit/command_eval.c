@@ -113,7 +113,8 @@ static qvit_status create_limited_engine(const struct evaluation *e, const char 
     } sets[] = {
         {"scalar", 0},
         {"avx2", QVIT_ISA_AVX2},
-        {"avx512vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI},
+        {"avx2vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX2VNNI},
+        {"avx512vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX512VNNI},
     };
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         if (strcmp(sets[i].name, isa)) continue;
@@ -121,8 +122,8 @@ static qvit_status create_limited_engine(const struct evaluation *e, const char 
         if (!strcmp(qvit_engine_isa_name(*out), isa)) return QVIT_OK;
         return fail(e->error, QVIT_ERR_ARGUMENT, "--isa: this CPU has no %s", isa);
     }
-    return fail(e->error, QVIT_ERR_ARGUMENT, "--isa takes scalar, avx2 or avx512vnni, not \"%s\"",
-                isa);
+    return fail(e->error, QVIT_ERR_ARGUMENT,
+                "--isa takes scalar, avx2, avx2vnni or avx512vnni, not \"%s\"", isa);
 }
 
 /*

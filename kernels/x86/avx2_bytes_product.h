@@ -1,11 +1,5 @@
 /*
- * avx2_bytes_product.h - the inner loops of the AVX2 products that multiply bytes: rows of unsigned
- * bytes times a panel of 16 columns. To them, the two planes of a twin operand are twice the rows.
- *
- * A step is 4 values of k:
- *
- *     panel   | column 0: k k+1 k+2 k+3 | column 1: ... | ... column 15 |      64 bytes, 2 loads
- *     row     a[k .. k+3] as one broadcast
+ * avx2_bytes_product.h - the inner loops of the products of bytes (avx2_bytes_tile.h) that AVX2 has.
  *
  * Saturation: vpmaddubsw adds two products in 16 bits, where up to INT16_MAX / (2 * a_max * b_max)
  * such pairs fit one upon the other. So many steps are summed in 16 bits before vpmaddwd by ones adds
@@ -19,27 +13,9 @@
 #ifndef QVITP_AVX2_BYTES_PRODUCT_H
 #define QVITP_AVX2_BYTES_PRODUCT_H
 
-#include "kernels/kernels.h"
-#include "avx2_simd.h"
+#include "avx2_bytes_tile.h"
 
 #if QVITP_X86
-
-enum { QVITP_BYTES_NR = 16, QVITP_BYTES_KSTEP = 4, QVITP_BYTES_ROWS = 6 };
-
-/* The rows of A, from some k on: from an even row to the next it is `even` bytes, from an odd one `odd`.
- * `count` is a constant wherever this is used. */
-struct qvitp_bytes_rows {
-    uintptr_t a;
-    size_t count;
-    ptrdiff_t even, odd;
-};
-
-/* How many steps fit 16 bits. */
-static inline size_t qvitp_256_steps(int32_t a_max, int32_t b_max)
-{
-    int32_t fit = INT16_MAX / (2 * a_max * b_max);
-    return fit > 1 ? (size_t)fit : 1;
-}
 
 /* A step in 16 bits, added to s, or, if it is the first, put there. */
 QVITP_INLINE256 void qvitp_256_step_16(struct qvitp_bytes_rows rows, const __m256i *b, int first,
@@ -121,7 +97,7 @@ QVITP_INLINE256 void qvitp_256_multiply_few(struct qvitp_bytes_rows rows, const 
         qvitp_256_step_32(rows, b, 0, ones, c);
 }
 
-/* c[i] += row i of A times the panel, over k in [first, end), of which `steps` fit 16 bits. */
+/* A qvitp_256_multiply_fn. */
 QVITP_INLINE256 void qvitp_256_multiply_bytes(const struct qvitp_tile *tile,
                                               struct qvitp_bytes_rows rows, size_t first,
                                               size_t end, size_t steps, __m256i c[][2])

@@ -24,6 +24,23 @@ static uint64_t xcr0(void)
 
 static int has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
+/* The encoding of 256-bit VNNI that this build has (kernels/target.h). */
+#ifdef QVIT_AVX_VNNI
+#define EVEX_256 0
+#define VEX_256 QVIT_ISA_AVX2VNNI
+#else
+#define EVEX_256 QVIT_ISA_AVX2VNNI
+#define VEX_256 0
+#endif
+
+/* Whether the second part of leaf 7, if `last` says that there is one, tells of AVX-VNNI. */
+static int has_avx_vnni(uint32_t last)
+{
+    const uint32_t avx_vnni = 1u << 4; /* eax */
+    uint32_t a, b, c, d;
+    return last >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, avx_vnni);
+}
+
 uint64_t qvitp_cpu_isa(void)
 {
     const uint32_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;              /* leaf 1, ecx */
@@ -35,9 +52,11 @@ uint64_t qvitp_cpu_isa(void)
     uint64_t saved = xcr0();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     uint64_t isa = 0;
-    if (has(saved, XCR0_AVX) && has(b, avx2)) isa |= QVIT_ISA_AVX2;
-    if (has(saved, XCR0_AVX512) && has(b, avx2 | avx512_f_dq_bw_vl) && has(c, avx512_vnni))
-        isa |= QVIT_ISA_AVX512VNNI;
+    if (!has(saved, XCR0_AVX) || !has(b, avx2)) return 0;
+    isa |= QVIT_ISA_AVX2;
+    if (has(saved, XCR0_AVX512) && has(b, avx512_f_dq_bw_vl) && has(c, avx512_vnni))
+        isa |= QVIT_ISA_AVX512VNNI | EVEX_256;
+    if (has_avx_vnni(a)) isa |= VEX_256;
     return isa;
 }
 

@@ -11,6 +11,7 @@ static const struct qvitp_kernels *const tables[] = {
     &qvitp_kernels_scalar,
 #if QVITP_X86
     &qvitp_kernels_avx2,
+    &qvitp_kernels_avx2vnni,
     &qvitp_kernels_avx512vnni,
 #endif
 };

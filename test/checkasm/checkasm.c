@@ -214,11 +214,15 @@ static int supported(const struct qvitp_kernels *table)
 {
 #if QVITP_X86
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int vnni = avx2 && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     if (table == &qvitp_kernels_avx2) return avx2;
+#ifdef QVIT_AVX_VNNI
+    if (table == &qvitp_kernels_avx2vnni) return avx2 && __builtin_cpu_supports("avxvnni");
+#endif
+    if (table == &qvitp_kernels_avx2vnni) return vnni;
     if (table == &qvitp_kernels_avx512vnni)
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vnni");
+        return vnni && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq");
 #endif
     return table == &qvitp_kernels_scalar;
 }
@@ -229,6 +233,7 @@ static void run_tables(void)
         &qvitp_kernels_scalar,
 #if QVITP_X86
         &qvitp_kernels_avx2,
+        &qvitp_kernels_avx2vnni,
         &qvitp_kernels_avx512vnni,
 #endif
     };

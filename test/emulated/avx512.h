@@ -26,6 +26,8 @@
 #include <simde/x86/avx512.h>
 
 /* The whole file is compiled for AVX2 with FMA, which the emulation uses; no register holds 64 bytes. */
+#undef QVITP_TARGET_AVX2VNNI
+#define QVITP_TARGET_AVX2VNNI
 #undef QVITP_TARGET_AVX512VNNI
 #define QVITP_TARGET_AVX512VNNI
 #undef QVITP_OPAQUE_VECTOR

@@ -3,4 +3,4 @@
 
 #include "qvit.h"
 
-uint64_t qvitp_cpu_isa(void) { return QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI; }
+uint64_t qvitp_cpu_isa(void) { return QVIT_ISA_AVX2 | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX512VNNI; }

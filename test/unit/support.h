@@ -232,15 +232,18 @@ static inline void heap_check_empty(const struct heap *h)
 static inline uint64_t isa_left_out(void)
 {
     const char *name = getenv("QVIT_TEST_ISA");
-    if (name && !strcmp(name, "scalar")) return QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI;
-    if (name && !strcmp(name, "avx2")) return QVIT_ISA_AVX512VNNI;
+    if (name && !strcmp(name, "scalar"))
+        return QVIT_ISA_AVX2 | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX512VNNI;
+    if (name && !strcmp(name, "avx2")) return QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX512VNNI;
+    if (name && !strcmp(name, "avx2vnni")) return QVIT_ISA_AVX512VNNI;
     if (name && *name && strcmp(name, "avx512vnni")) FAIL("QVIT_TEST_ISA=%s", name);
     return 0;
 }
 
 /* Masks that give every instruction set its turn as the newest one; the first leaves none out. */
 static const uint64_t isa_variants[] = {0, QVIT_ISA_AVX512VNNI,
-                                        QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2};
+                                        QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI,
+                                        QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX2};
 enum { ISA_VARIANTS = sizeof isa_variants / sizeof isa_variants[0] };
 
 static inline qvit_engine *engine_with(uint64_t isa_disable, const qvit_allocator *allocator,

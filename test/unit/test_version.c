@@ -61,6 +61,7 @@ static void constants_keep_their_numbers(void)
     CHECK_EQ(QVIT_INPUT_IMAGE, 4);
     CHECK_EQ(QVIT_TIE_PRODUCER, 2);
     CHECK_EQ(QVIT_ISA_AVX2, 1);
+    CHECK_EQ(QVIT_ISA_AVX2VNNI, 2);
     CHECK_EQ(QVIT_ISA_AVX512VNNI, 4);
 }
 

@@ -86,6 +86,7 @@ static inline npy run_bit_identical(const char *common)
         {"--threads 3 --batch 1", 0},
         {"--threads 2 --batch 3 --isa scalar", 0},
         {"--threads 2 --batch 8 --isa avx2", QVIT_ISA_AVX2},
+        {"--threads 2 --batch 8 --isa avx2vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX2VNNI},
         {"--threads 2 --batch 8 --isa avx512vnni", QVIT_ISA_AVX2 | QVIT_ISA_AVX512VNNI},
     };
     npy first = {0};
