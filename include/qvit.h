@@ -626,7 +626,7 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
  * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends half
  * of its codes on small values, where a softmax has nearly all of its own, or on the short negative side
- * of GELU. If its scales are a power of two apart, as the paper's are (ratio= in calibration), its ranges
+ * of GELU. If one of its scales is 1 to 256 times the other, as in the paper (ratio= in calibration), its ranges
  * are joined (section 10), and the product that reads them takes no more time than plain codes times 8-bit
  * weights: where bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with
  * AVX2. Ranges that are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's
@@ -1070,10 +1070,11 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *       metric=mse|cosine|pearson|hessian|ranking   what a search looks for; gives recipes without a
  *                                             search one. ranking is pearson but at Q K^T
  *       twin=none|softmax|gelu|softmax,gelu   twin quantizers for inputs of these kinds (none)
- *       ratio=free|low|high                   which scale of a twin GELU is moved so that both are a power
- *                                             of two apart, and can be joined: none; the low one, up to
- *                                             twice as coarse; the high one, to the nearest (free).
- *                                             Softmax's always are
+ *       ratio=free|low|high|whole             what makes one scale of a twin GELU a multiple of the other,
+ *                                             so that its ranges can be joined: nothing; the low one
+ *                                             moves, up to twice as coarse, for a power of two; the
+ *                                             high one, to the nearest power; the high one, to the
+ *                                             nearest whole multiple (free). Softmax's are powers
  *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
  *                                             (asymmetric); the left operand of a matmul of GENERIC
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
@@ -1231,7 +1232,7 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               relative probabilities, which attention plans alone take; at less than 6 also clipped
  *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
  *               for GELU at 8 bits for inputs and 6 or more for weights, and at less than 6 for
- *               inputs (with ratio=high, at 8 bits as exact, AVX2 runs fc2 in 0.6 of the time). Weights have
+ *               inputs, with whole multiples for scales (ratio=whole). Weights have
  *               a scale for every 64 inputs of an output, which are reordered, and those of up to 4 bits,
  *               at 6 or more for inputs, a zero point beside it; block-length=0 leaves blocks out: plans
  *               then run some per cent faster
@@ -1510,11 +1511,12 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
  * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b) are summed apart, each sum
- * with its range's scale. They are joined if scale2 = scale * 2^m in every block, m one of 0 to 8: what is
- * summed then are the low codes and 2^m times the high ones, in one integer, with `scale`. That takes sums
- * that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code| below 2^31, where 255
- * stands for any value that bytes hold, (b - 1) * 2^m up to 255, and of GELU, up to 127, 383. In a matmul
- * and in an attention, which do not know how many products there will be: if bytes hold the values.
+ * with its range's scale. They are joined if scale2 = scale * m in every block, exactly, m a whole number,
+ * 1 to 256: what is summed then are the low codes and m times the high ones, in one integer, with `scale`.
+ * That takes sums that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code| below
+ * 2^31, where 255 stands for any value that bytes hold, (b - 1) * m up to 255, and of GELU, up to 127, 383.
+ * In a matmul and in an attention, which do not know how many products there will be: if bytes hold the
+ * values.
  *
  * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of joined ones
  * the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
@@ -1572,7 +1574,7 @@ enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
  *     codes   t = sum((a - zero_point) * w) * (input scale * weight scale) + bias
  *             w: the weight's code, ASYMMETRIC ones less their zero point
  *     twins   t = (low sum * (scale * weight scale) + high sum * (scale2 * weight scale)) + bias
- *             joined: t = (low sum + high sum * 2^m) * (scale * weight scale) + bias
+ *             joined: t = (low sum + high sum * m) * (scale * weight scale) + bias
  *     floats  t = sum(a * w) + bias          (in rising order of inputs; may be fused)
  *     then    t = GELU(t), if asked for
  *             t = t + residual               (codes: (code - zero_point) * scale)

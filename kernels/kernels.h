@@ -51,7 +51,7 @@ struct qvitp_epilogue {
     const float *add;     /* never NULL where mul is not                                             */
     float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
     float residual_scale, residual_zero; /* residual codes                                           */
-    int32_t low, high;    /* twin kernels: 0, or joined: 1 or -1, and a power of two                 */
+    int32_t low, high;    /* twin kernels: 0, or joined: 1 or -1, and 1 to 256                        */
     int32_t out, residual, gelu;
     size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
     const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise strictly, the  */
@@ -246,8 +246,8 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
  *
  * Joined twins become one plane of values, which its elements can hold:
  *
- *     softmax       code < half: code;  else (code - half) << shift
- *     GELU          code < 0: code;     else code << shift;     in bytes + 128
+ *     softmax       code < half: code;  else (code - half) * high
+ *     GELU          code < 0: code;     else code * high;      in bytes + 128
  */
 enum {
     QVITP_STAGE_U8,
@@ -264,7 +264,7 @@ struct qvitp_stage {
     void *dst, *dst2; /* aligned to 2; dst2 for twins only */
     int32_t form;     /* QVITP_STAGE_* */
     int32_t half;     /* softmax: 2^(bits - 1) */
-    int32_t shift;    /* joined: 0 to 8 */
+    int32_t high;     /* joined: 1 to 256 */
 };
 typedef void qvitp_stage_fn(const struct qvitp_stage *row);
 

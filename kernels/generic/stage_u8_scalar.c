@@ -16,10 +16,10 @@ void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
         for (size_t i = 0; i < n; i++) dst[i] = codes[i] ^ 0x80;
     } else if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
         for (size_t i = 0; i < n; i++)
-            dst[i] = (uint8_t)(codes[i] < half ? codes[i] : (codes[i] - half) << row->shift);
+            dst[i] = (uint8_t)(codes[i] < half ? codes[i] : (codes[i] - half) * row->high);
     } else if (row->form == QVITP_STAGE_JOINED_GELU) {
         for (size_t i = 0; i < n; i++)
-            dst[i] = (uint8_t)(codes[i] & 0x80 ? codes[i] - 128 : 128 + (codes[i] << row->shift));
+            dst[i] = (uint8_t)(codes[i] & 0x80 ? codes[i] - 128 : 128 + codes[i] * row->high);
     } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {
         for (size_t i = 0; i < n; i++) {
             dst[i] = codes[i] < half ? codes[i] : 0;

@@ -4,10 +4,10 @@
 
 #if QVITP_X86
 
-/* Bytes times 2^count, which fit bytes, so that none reaches its neighbour. */
-QVITP_INLINE256 __m256i shifted(__m256i x, int32_t count)
+/* Two bytes at once: the products fit bytes, so none reaches its neighbour. */
+QVITP_INLINE256 __m256i times(__m256i x, int32_t factor)
 {
-    return _mm256_sll_epi16(x, _mm_cvtsi32_si128(count));
+    return _mm256_mullo_epi16(x, _mm256_set1_epi16((int16_t)factor));
 }
 
 /* 32 codes to the low and the high plane's values, or to those of the one that there is. */
@@ -19,10 +19,10 @@ QVITP_INLINE256 void split(__m256i code, const struct qvitp_stage *row, __m256i 
     } else if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
         __m256i half = _mm256_set1_epi8((char)row->half);
         __m256i is_high = _mm256_cmpeq_epi8(_mm256_max_epu8(code, half), code);
-        __m256i over = shifted(_mm256_and_si256(is_high, _mm256_sub_epi8(code, half)), row->shift);
+        __m256i over = times(_mm256_and_si256(is_high, _mm256_sub_epi8(code, half)), row->high);
         *low = _mm256_blendv_epi8(code, over, is_high);
     } else if (row->form == QVITP_STAGE_JOINED_GELU) {
-        __m256i over = shifted(_mm256_max_epi8(code, _mm256_setzero_si256()), row->shift);
+        __m256i over = times(_mm256_max_epi8(code, _mm256_setzero_si256()), row->high);
         __m256i value = _mm256_blendv_epi8(over, code, code); /* which goes by the sign */
         *low = _mm256_xor_si256(value, _mm256_set1_epi8((char)0x80));
     } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {

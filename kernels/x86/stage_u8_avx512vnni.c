@@ -13,7 +13,7 @@ QVITP_INLINE512 __mmask64 mask64(size_t first, size_t n)
 QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *row)
 {
     const __m512i sign = _mm512_set1_epi8((char)0x80), half = _mm512_set1_epi8((char)row->half);
-    const __m128i shift = _mm_cvtsi32_si128(row->shift); /* what is shifted stays in its byte */
+    const __m512i times = _mm512_set1_epi16((int16_t)row->high); /* products fit their bytes */
     for (size_t j = 0; j < row->padded; j += 64) {
         /* Lanes of `in` hold codes; those between n and padded get 0. */
         __mmask64 in = mask64(j, row->n), all = mask64(j, row->padded);
@@ -22,11 +22,11 @@ QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage 
             low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(code, sign));
         } else if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
             __mmask64 is_high = _mm512_cmpge_epu8_mask(code, half);
-            __m512i over = _mm512_sll_epi16(_mm512_maskz_sub_epi8(is_high, code, half), shift);
+            __m512i over = _mm512_mullo_epi16(_mm512_maskz_sub_epi8(is_high, code, half), times);
             low = _mm512_mask_mov_epi8(code, is_high, over);
         } else if (row->form == QVITP_STAGE_JOINED_GELU) {
             __mmask64 is_high = ~_mm512_movepi8_mask(code);
-            __m512i over = _mm512_sll_epi16(_mm512_maskz_mov_epi8(is_high, code), shift);
+            __m512i over = _mm512_mullo_epi16(_mm512_maskz_mov_epi8(is_high, code), times);
             low = _mm512_mask_mov_epi8(code, is_high, over);
             low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(low, sign));
         } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {

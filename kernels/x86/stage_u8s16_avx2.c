@@ -8,17 +8,17 @@
 QVITP_INLINE256 __m256i widen(__m128i codes, const struct qvitp_stage *row)
 {
     __m256i code = _mm256_cvtepu8_epi16(codes), zero = _mm256_setzero_si256();
-    __m128i shift = _mm_cvtsi32_si128(row->shift);
+    __m256i high = _mm256_set1_epi16((int16_t)row->high);
     if (row->form == QVITP_STAGE_S8) return _mm256_xor_si256(code, _mm256_set1_epi16(0x80));
     if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
         __m256i over = _mm256_sub_epi16(code, _mm256_set1_epi16((int16_t)row->half));
         __m256i is_low = _mm256_cmpgt_epi16(zero, over);
-        return _mm256_blendv_epi8(_mm256_sll_epi16(over, shift), code, is_low);
+        return _mm256_blendv_epi8(_mm256_mullo_epi16(over, high), code, is_low);
     }
     if (row->form == QVITP_STAGE_JOINED_GELU) {
         code = _mm256_cvtepi8_epi16(codes);
         __m256i is_low = _mm256_cmpgt_epi16(zero, code);
-        return _mm256_blendv_epi8(_mm256_sll_epi16(code, shift), code, is_low);
+        return _mm256_blendv_epi8(_mm256_mullo_epi16(code, high), code, is_low);
     }
     return code;
 }

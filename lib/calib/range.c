@@ -139,9 +139,23 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
     return c;
 }
 
-/* Puts a twin GELU's scales a power of two apart, which makes its products cheaper if it is none of the
- * largest (op/left.h): the low one grows as far as it must, or the high one goes to the nearest. */
-static void join_ranges(struct qvitp_coder *c, int32_t ratio)
+/* The high one of a twin GELU's scales goes to the nearest whole multiple of the low one, which loses the
+ * bits that would not let it be exact. */
+static void make_whole(struct qvitp_coder *c)
+{
+    enum { EXACT_BITS = 16 }; /* of 24; the multiple takes 8 */
+    int exponent;
+    double part = frexp((double)c->scale, &exponent);
+    double scale = ldexp(nearbyint(ldexp(part, EXACT_BITS)), exponent - EXACT_BITS);
+    double high = nearbyint((double)c->scale2 / scale);
+    if (high < 1 || high > QVITP_JOINED_MOST) return;
+    c->scale = (float)scale;
+    c->scale2 = (float)(scale * high);
+}
+
+/* The scales become a power of two apart: the low one grows as far as it must, or the high one goes to the
+ * nearest. */
+static void make_power(struct qvitp_coder *c, int32_t ratio)
 {
     int shift; /* the largest power that is no larger than the ratio, between half and all of it */
     double part = frexp((double)c->scale2 / (double)c->scale, &shift);
@@ -154,6 +168,16 @@ static void join_ranges(struct qvitp_coder *c, int32_t ratio)
     c->scale2 = ldexpf(c->scale, shift);
 }
 
+/* Makes a twin GELU's second scale a multiple of the first, so that its products are cheaper, if it is none
+ * of the largest (op/left.h). */
+static void join_ranges(struct qvitp_coder *c, int32_t ratio)
+{
+    if (ratio == QVITP_RATIO_WHOLE)
+        make_whole(c);
+    else if (ratio != QVITP_RATIO_FREE)
+        make_power(c, ratio);
+}
+
 struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
 {
     if (s->scheme == QVIT_SCHEME_ASYMMETRIC) return asymmetric(s, factor);
@@ -164,7 +188,7 @@ struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
         double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
         c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
         c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
-        if (s->ratio != QVITP_RATIO_FREE) join_ranges(&c, s->ratio);
+        join_ranges(&c, s->ratio);
         return c;
     }
     double top = fmax(-(double)s->lo, (double)s->hi);

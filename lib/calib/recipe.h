@@ -8,8 +8,9 @@
 /* Where a range, or a search, starts. */
 enum qvitp_range { QVITP_RANGE_MINMAX, QVITP_RANGE_PERCENTILE, QVITP_RANGE_ACIQ };
 
-/* Which scale of a twin GELU moves until both are a power of two apart. */
-enum { QVITP_RATIO_FREE, QVITP_RATIO_LOW, QVITP_RATIO_HIGH };
+/* Which scale of a twin GELU moves until both are a power of two apart, or the high one until it is a whole
+ * multiple of the other. */
+enum { QVITP_RATIO_FREE, QVITP_RATIO_LOW, QVITP_RATIO_HIGH, QVITP_RATIO_WHOLE };
 
 struct qvitp_recipe {
     const char *name;

@@ -47,13 +47,14 @@ static int parse_number(const char *text, double *out)
     }
 /* The words of a choice stand in the order of the field's values: of ratio QVITP_RATIO_*, of reorder
  * QVITP_ORDER_*, else 0 and 1. */
-_Static_assert(QVITP_RATIO_LOW == 1 && QVITP_RATIO_HIGH == 2, "as the words of ratio");
+_Static_assert(QVITP_RATIO_LOW == 1 && QVITP_RATIO_HIGH == 2 && QVITP_RATIO_WHOLE == 3,
+               "as the words of ratio");
 _Static_assert(QVITP_ORDER_SORT == 1 && QVITP_ORDER_CLUSTER == 2 && QVITP_ORDER_SEARCH == 3,
                "as the words of reorder");
 const struct qvitp_setting qvitp_settings[] = {
     OTHER("metric", QVITP_SETTING_METRIC),
     OTHER("twin", QVITP_SETTING_TWINS),
-    CHOICE("ratio", ratio, "free", "low", "high"),
+    CHOICE("ratio", ratio, "free", "low", "high", "whole"),
     CHOICE("input", symmetric_input, "asymmetric", "symmetric"),
     CHOICE("weights", layer_weights, "row", "layer"),
     CHOICE("weight-codes", asymmetric_weights, "symmetric", "asymmetric"),

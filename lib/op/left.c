@@ -30,15 +30,15 @@ static int is_gelu(const struct qvitp_left *left)
     return left->stage_form == QVITP_STAGE_TWIN_GELU || left->stage_form == QVITP_STAGE_JOINED_GELU;
 }
 
-/* Whether bytes hold a twin's values, if its ranges are joined. */
-static int fits_bytes(const struct qvitp_left *left, int32_t shift)
+/* Whether bytes hold a twin's values, if a high code counts as `high` low ones. */
+static int fits_bytes(const struct qvitp_left *left, int32_t high)
 {
-    return (left->half - 1) << shift <= (is_gelu(left) ? INT8_MAX : UINT8_MAX);
+    return (left->half - 1) * high <= (is_gelu(left) ? INT8_MAX : UINT8_MAX);
 }
 
 static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
 {
-    int wide = is_joined(left) && !fits_bytes(left, left->shift);
+    int wide = is_joined(left) && !fits_bytes(left, left->high);
     int32_t right_max = wide ? INT8_MAX : left->right_max; /* kernels of less read bytes */
     left->kernel = qvitp_codes_kernel(engine, left->twin, right_max, left->k_blocks != NULL);
     left->stage =
@@ -90,37 +90,38 @@ void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
 /* Right codes of up to 4 bits are no further from zero. Plans keep them packed, for kernels that read bytes. */
 enum { REACH_4 = 15 };
 
-/* How many powers of two lie between the scales of every block, or -1. */
-static int32_t shift_of(const qvit_quantizer *q)
+/* How many times the first scale of every block the second one is, if that is the same whole number for
+ * all and not too large; else 0. */
+static int32_t multiple(const qvit_quantizer *q)
 {
-    int32_t shift = -1;
+    int32_t common = 0;
     for (size_t i = 0; i < q->blocks; i++) {
-        int32_t s = 0;
-        while (s < QVITP_JOINED_SHIFT_MOST && ldexpf(q->scale[i], s) < q->scale2[i]) s++;
-        if (ldexpf(q->scale[i], s) != q->scale2[i] || (i && s != shift)) return -1;
-        shift = s;
+        const double scale = (double)q->scale[i], scale2 = (double)q->scale2[i];
+        const double high = nearbyint(fmin(scale2 / scale, QVITP_JOINED_MOST));
+        if (high * scale != scale2 || (i && (int32_t)high != common)) return 0;
+        common = (int32_t)high;
     }
-    return shift;
+    return common;
 }
 
 /* The largest that a joined value may be in magnitude, its zero point included. */
-static int32_t largest(const struct qvitp_left *left, int32_t shift)
+static int32_t largest(const struct qvitp_left *left, int32_t high)
 {
-    int32_t high = (left->half - 1) << shift;
-    if (fits_bytes(left, shift)) return is_gelu(left) ? 255 + 128 : 255;
-    return high > left->half ? high : left->half;
+    int32_t highest = (left->half - 1) * high;
+    if (fits_bytes(left, high)) return is_gelu(left) ? 255 + 128 : 255;
+    return highest > left->half ? highest : left->half;
 }
 
 void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, const qvit_quantizer *q,
                      size_t k)
 {
-    int32_t shift = left->twin ? shift_of(q) : -1, gelu = is_gelu(left);
-    if (shift < 0) return;
-    int bytes = fits_bytes(left, shift);
-    int32_t most = largest(left, shift);
+    int32_t high = left->twin ? multiple(q) : 0, gelu = is_gelu(left);
+    if (!high) return;
+    int bytes = fits_bytes(left, high);
+    int32_t most = largest(left, high);
     if (k ? k > INT32_MAX / ((size_t)most * (size_t)left->right_max) : !bytes) return;
     int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && left->right_max > REACH_4;
-    left->shift = shift;
+    left->high = high;
     if (bytes || words) {
         left->twin = 0;
         left->stage_form = gelu ? QVITP_STAGE_JOINED_GELU : QVITP_STAGE_JOINED_SOFTMAX;
@@ -128,7 +129,6 @@ void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, const q
         left->zero = gelu && left->kernel->a_form == QVITP_A_U8 ? 128 : 0;
     } else {
         left->low = gelu ? -1 : 1;
-        left->high = 1 << shift;
     }
     left->code_max = most - left->zero;
 }

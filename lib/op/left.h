@@ -12,9 +12,10 @@
 struct qvitp_left {
     const struct qvitp_gemm_kernel *kernel;
     qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
-    int32_t stage_form, half, shift;
-    int32_t twin;      /* two planes */
-    int32_t low, high; /* of two planes: see struct qvitp_epilogue */
+    int32_t stage_form, half;
+    int32_t twin; /* two planes */
+    int32_t low,
+        high; /* joined: what codes of the ranges count; see struct qvitp_epilogue, qvitp_stage */
     int32_t zero;      /* point of the staged codes: a sum starts at -zero * column sum */
     int32_t code_max;  /* the largest staged code */
     int32_t right_max; /* no code that it is multiplied by is larger in magnitude */
@@ -35,11 +36,11 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             qvit_error *error);
 
 /*
- * Joins the ranges of a twin whose scales are a power of two apart, scale2 = scale * 2^shift: what is summed
- * are low + (high << shift), and `scale` alone multiplies the sum. Where bytes hold these values, or a kernel
- * that reads 16-bit integers is there, they cost what plain codes times 8-bit weights cost; elsewhere each
- * range is summed apart, and the sums are joined. Does nothing for other left operands, and where sums over k
- * products could overflow. k 0: not known yet; then only what bytes hold is joined. Comes before
+ * Joins the ranges of a twin whose second scale is a whole multiple of the first, scale2 = scale * high: low
+ * codes count once and high ones `high` times, and `scale` alone multiplies the sum. Where bytes hold these
+ * values, or a kernel that reads 16-bit integers is there, they cost what plain codes times 8-bit weights cost;
+ * elsewhere each range is summed apart, and the sums are joined. Does nothing for other left operands, and where
+ * sums over k products could overflow. k 0: not known yet; then only what bytes hold is joined. Comes before
  * qvitp_left_cut.
  */
 void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine,

@@ -31,7 +31,7 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
                                 .dst = dst + to * qvitp_left_element(left),
                                 .form = left->stage_form,
                                 .half = left->half,
-                                .shift = left->shift};
+                                .high = left->high};
     if (left->twin)
         stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
     left->stage(&stage);

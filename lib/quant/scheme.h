@@ -19,9 +19,9 @@ static inline int qvitp_scheme_is_twin(qvit_scheme scheme)
     return scheme == QVIT_SCHEME_TWIN_SOFTMAX || scheme == QVIT_SCHEME_TWIN_GELU;
 }
 
-/* Twins whose second scale is 2^0 to 2^MOST times the first are summed as one (op/left.h): 127 << MOST is
- * the most that 16 bits hold. */
-enum { QVITP_JOINED_SHIFT_MOST = 8 };
+/* Twins whose second scale is 1 to MOST times the first, a whole number, are summed as one (op/left.h): 16
+ * bits hold 127 times MOST. */
+enum { QVITP_JOINED_MOST = 256 };
 
 /* The lowest and the highest code. */
 void qvitp_scheme_range(qvit_scheme scheme, int32_t bits, uint32_t flags, float *lo, float *hi);

@@ -90,14 +90,14 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     int32_t half = 2 << check_below(7);
     size_t padded = n + (check_below(2) ? check_below(5) : check_below(100));
     size_t element = a_form == QVITP_A_S16 ? 2 : 1, bytes = padded * element;
-    int32_t shift = (int32_t)check_below(9);
     int32_t most = a_form == QVITP_A_S16 ? INT16_MAX : form == QVITP_STAGE_JOINED_GELU ? 127 : 255;
     if (form == QVITP_STAGE_JOINED_GELU) half = 1 << check_below(8);
-    while (shift && (half - 1) << shift > most) shift--;
+    int32_t high = most / (half > 1 ? half - 1 : 1);
+    high = 1 + (int32_t)check_below((size_t)(high < 256 ? high : 256));
     uint8_t *codes = check_place(SLOT_IN, n, 1, side);
     struct qvitp_stage row = {
-        .n = n, .padded = padded, .codes = codes, .form = form, .half = half, .shift = shift};
-    check_case("n %zu padded %zu form %d half %d shift %d side %d", n, padded, form, half, shift,
+        .n = n, .padded = padded, .codes = codes, .form = form, .half = half, .high = high};
+    check_case("n %zu padded %zu form %d half %d high %d side %d", n, padded, form, half, high,
                side);
     for (size_t i = 0; i < n; i++) {
         codes[i] = (uint8_t)check_random();
@@ -112,21 +112,21 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     check_canaries(SLOT_OUT, 1, bytes, bytes);
     check_canaries(SLOT_OUT2, 1, twin ? bytes : 0, bytes);
     for (size_t i = 0; i < padded; i++) {
-        int code = i < n ? codes[i] : 0, value = (int8_t)code, low = code, high = 0;
+        int code = i < n ? codes[i] : 0, value = (int8_t)code, low = code, over = 0;
         if (form == QVITP_STAGE_S8 && i < n) low = value + 128;
         if (form == QVITP_STAGE_TWIN_GELU) {
             low = value < 0 ? -value : 0;
-            high = value < 0 ? 0 : value;
+            over = value < 0 ? 0 : value;
         }
         if (form == QVITP_STAGE_TWIN_SOFTMAX) {
             low = code < half ? code : 0;
-            high = code < half ? 0 : code - half;
+            over = code < half ? 0 : code - half;
         }
-        if (form == QVITP_STAGE_JOINED_SOFTMAX && code >= half) low = (code - half) << shift;
+        if (form == QVITP_STAGE_JOINED_SOFTMAX && code >= half) low = (code - half) * high;
         if (form == QVITP_STAGE_JOINED_GELU && i < n)
-            low = (value < 0 ? value : value << shift) + (a_form == QVITP_A_U8 ? 128 : 0);
+            low = (value < 0 ? value : value * high) + (a_form == QVITP_A_U8 ? 128 : 0);
         if (staged(row.dst, i, a_form) != low) check_fail("[%zu] of code %d", i, code);
-        if (twin && staged(row.dst2, i, a_form) != high)
+        if (twin && staged(row.dst2, i, a_form) != over)
             check_fail("high [%zu] of code %d", i, code);
     }
 }

@@ -391,7 +391,7 @@ static void draw_scheme(void)
     c.zero = c.kind == PLAIN && c.fill_a != ONE_HOT ? (int32_t)check_below(256) : 0;
     c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
     /* (1 + high) * 128 * 128 * k must fit 32 bits */
-    c.high = c.kind == TWIN && check_below(2) ? 1 << check_below(c.k <= 256 ? 9 : 5) : 0;
+    c.high = c.kind == TWIN && check_below(2) ? 1 + (int32_t)check_below(c.k <= 256 ? 256 : 16) : 0;
 }
 
 /* Where another number of products fits 16 bits, and on both sides of it, or anywhere. */

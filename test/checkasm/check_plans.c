@@ -32,6 +32,12 @@ static qvit_engine *engine_for(const struct qvitp_kernels *table)
     return engine;
 }
 
+/* A power of two, as often as any other number that ranges are joined for. */
+static int32_t random_multiple(void)
+{
+    return check_below(2) ? 1 << check_below(9) : 1 + (int32_t)check_below(256);
+}
+
 static float random_scale(void) { return 0.001f + 0.05f * fabsf(check_uniform()); }
 
 /* A layer quantizer, and the numbers that it is made of. */
@@ -39,7 +45,7 @@ struct coder {
     qvit_quantizer *quantizer;
     qvit_scheme scheme;
     float scale, scale2;
-    int32_t shift; /* scale2 = scale * 2^shift, or -1 */
+    int32_t high; /* scale2 = scale * high, or 0 */
     int32_t zero, bits;
     float lo, hi;
 };
@@ -47,11 +53,14 @@ struct coder {
 static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, int32_t bits,
                                uint32_t flags)
 {
-    struct coder c = {.scheme = scheme, .scale = random_scale(), .shift = -1, .bits = bits};
+    struct coder c = {.scheme = scheme, .scale = random_scale(), .bits = bits};
     int is_signed = scheme == QVIT_SCHEME_SYMMETRIC || scheme == QVIT_SCHEME_TWIN_GELU;
     int32_t half = 1 << (bits - 1), twin = scheme >= QVIT_SCHEME_TWIN_SOFTMAX;
-    if (twin && check_below(3)) c.shift = (int32_t)check_below(9);
-    c.scale2 = c.shift < 0 ? random_scale() : ldexpf(c.scale, c.shift);
+    if (twin && check_below(3)) {
+        c.high = random_multiple();
+        c.scale = roundf(c.scale * 0x1p16f) * 0x1p-16f; /* 12 bits, so that the product is exact */
+    }
+    c.scale2 = c.high ? c.scale * (float)c.high : random_scale();
     c.lo = (float)(is_signed ? -half + (flags ? 1 : 0) : 0);
     c.hi = (float)(is_signed ? half - 1 : 2 * half - 1);
     if (scheme == QVIT_SCHEME_ASYMMETRIC) c.zero = (int32_t)check_below((size_t)c.hi + 1);
@@ -73,7 +82,7 @@ static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, in
 /* The highest value of a twin whose ranges are joined. */
 static int32_t highest_joined(const struct coder *c)
 {
-    return ((1 << (c->bits - 1)) - 1) << c->shift;
+    return ((1 << (c->bits - 1)) - 1) * c->high;
 }
 
 static qvit_port port_of(const struct coder *c)
@@ -211,7 +220,7 @@ static void reference_sums(const struct linear_case *c, size_t i, size_t j, int3
 static int joins(const struct linear_case *c)
 {
     int64_t half = 1 << (c->in.bits - 1), gelu = c->in.scheme == QVIT_SCHEME_TWIN_GELU;
-    if (c->in.shift < 0) return 0;
+    if (!c->in.high) return 0;
     int64_t high = highest_joined(&c->in), value = high > half ? high : half;
     if (high <= (gelu ? 127 : 255)) value = gelu ? 383 : 255;
     float below = (float)c->weight.zero - c->weight.lo,
@@ -227,7 +236,7 @@ static float reference_linear(const struct linear_case *c, size_t i, size_t j)
     struct qvitp_ref_epilogue e = {.scale = c->in.scale * c->weight.scale,
                                    .scale2 = c->in.scale2 * c->weight.scale,
                                    .bias = c->bias[j],
-                                   .high = joins(c) ? 1 << c->in.shift : 0,
+                                   .high = joins(c) ? c->in.high : 0,
                                    .twin = c->in.scheme >= QVIT_SCHEME_TWIN_SOFTMAX,
                                    .gelu = c->gelu};
     if (c->residual) e.has_residual = 1, e.residual = c->residual[i * c->n + j];
@@ -266,11 +275,11 @@ static void linear_plans(const struct qvitp_kernels *table)
     qvit_engine *engine = engine_for(table);
     for (int i = 0; i < LINEAR_CASES; i++) {
         struct linear_case c = random_linear(engine);
-        check_case(
-            "linear %zu x %zu x %zu, schemes %d %d, %d and %d bits, shift %d, gelu %d, codes %d, "
-            "residual %d",
-            c.m, c.n, c.k, (int)c.in.scheme, (int)c.weight.scheme, (int)c.in.bits,
-            (int)c.weight.bits, (int)c.in.shift, c.gelu, c.codes_out, c.residual != NULL);
+        check_case("linear %zu x %zu x %zu, schemes %d %d, %d and %d bits, multiple %d, gelu %d, "
+                   "codes %d, "
+                   "residual %d",
+                   c.m, c.n, c.k, (int)c.in.scheme, (int)c.weight.scheme, (int)c.in.bits,
+                   (int)c.weight.bits, (int)c.in.high, c.gelu, c.codes_out, c.residual != NULL);
         void *y = malloc(c.m * c.n * sizeof(float));
         run_linear(engine, &c, y);
         compare_linear(&c, y);
@@ -397,8 +406,7 @@ static int is_relative(const struct attention_case *c)
 static int32_t joining(const struct attention_case *c)
 {
     const struct coder *p = &c->probability;
-    if (p->shift < 0) return 0;
-    return highest_joined(p) > 255 ? 0 : 1 << p->shift;
+    return highest_joined(p) > 255 ? 0 : p->high;
 }
 
 /* sum: of the row's exponentials, which relative probabilities are divided by last. */
@@ -448,11 +456,11 @@ static void attention_plans(const struct qvitp_kernels *table)
     qvit_engine *engine = engine_for(table);
     for (int n = 0; n < ATTENTION_CASES; n++) {
         struct attention_case c = random_attention(engine);
-        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d%s, %d bits, shift "
+        check_case("attention %zu x %zu tokens, %zu heads of %zu, P scheme %d%s, %d bits, multiple "
                    "%d, codes %d",
                    c.queries, c.keys, c.heads, c.dim, (int)c.probability.scheme,
                    is_relative(&c) ? " relative" : "", (int)c.probability.bits,
-                   (int)c.probability.shift, c.codes_out);
+                   (int)c.probability.high, c.codes_out);
         void *y = malloc(c.queries * c.heads * c.dim * sizeof(float));
         run_attention(engine, &c, y);
         for (size_t head = 0; head < c.heads; head++)

@@ -164,8 +164,9 @@ static void gelu_inputs_may_be_twins(void)
         }
 }
 
-/* The scales of a twin GELU may be a power of two apart, whichever of them moves. */
-static void scales_of_twins_are_a_power_of_two_apart(float deviation)
+/* The scales of a twin GELU may be a power of two apart, whichever of them moves, or the high one may become
+ * a whole multiple of the other, as long as that can be joined. */
+static void scales_of_twins_are_multiples(float deviation)
 {
     qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, deviation);
     make_gelu(&x);
@@ -186,15 +187,21 @@ static void scales_of_twins_are_a_power_of_two_apart(float deviation)
         CHECK_EQ(scale_of(q, 0), low);
         CHECK(is_power_of_two(scale2_of(q) / low));
         CHECK(fabs(log2(scale2_of(q) / high)) <= 0.5 + 1e-6);
+        solve(c, "minmax", 8, bits, "twin=gelu ratio=whole");
+        q = input_of(result_of(c, 0));
+        const double multiple = (double)scale2_of(q) / (double)scale_of(q, 0);
+        CHECK_NEAR(scale_of(q, 0) / low, 1, ldexp(1, -15));
+        CHECK_EQ(multiple == nearbyint(multiple), high / low < 256.5);
+        CHECK_NEAR(scale2_of(q), high, high / low < 256.5 ? 0.50001 * low : 0);
     }
     give_back();
 }
 
-static void scales_of_twins_may_be_a_power_of_two_apart(void)
+static void scales_of_twins_may_be_multiples(void)
 {
-    scales_of_twins_are_a_power_of_two_apart(1);
-    scales_of_twins_are_a_power_of_two_apart(0.1f);
-    scales_of_twins_are_a_power_of_two_apart(1000); /* too far apart to be joined */
+    scales_of_twins_are_multiples(1);
+    scales_of_twins_are_multiples(0.1f);
+    scales_of_twins_are_multiples(1000); /* too far apart to be joined */
 }
 
 /* Few bits and small values that matter are what twins are for. */
@@ -258,7 +265,7 @@ int main(int argc, char **argv)
     RUN(searches_of_matmul_sites_beat_minmax);
     RUN(softmax_inputs_share_one_quantizer_and_may_be_twins);
     RUN(gelu_inputs_may_be_twins);
-    RUN(scales_of_twins_may_be_a_power_of_two_apart);
+    RUN(scales_of_twins_may_be_multiples);
     RUN(twins_are_nearer_at_few_bits);
     RUN(images_stay_as_they_are);
     RUN(images_need_no_observation_without_a_search);
