@@ -35,6 +35,7 @@ qvit_status mixed_options_parse(mixed_options *out, const char *bytes, const cha
 bool mixed_wanted(const mixed_options *options);
 
 /* A budget and what was chosen under it, in bytes or nanoseconds. */
+#define MIXED_NS_PER_MS 1e6
 typedef struct mixed_bill {
     uint64_t budget, least, most, cost; /* least, most: what the choice could have cost */
     double loss;
