@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fail.h"
 #include "latency.h"
@@ -261,12 +262,11 @@ static uint64_t uniform_bytes(const struct problem *p, int32_t bits)
 }
 
 /*
- * What widths lose is judged with weights rounded to nearest: those that are fitted to the kept rows do
- * better on these than on others, the more so the fewer rows count, as in the last block and the head,
- * where the class token does alone. Of `best` at the bytes of W6 the choice then has 18.1 dB, by fitted
- * weights 16.3.
+ * What widths are expected to lose, with weights rounded to nearest: those that are fitted to the kept
+ * rows do better on these than on others, the more so the fewer rows count, as in the last block and the
+ * head, where the class token does alone.
  */
-static qvit_status judge_widths(const struct chooser *h, struct problem *p)
+static qvit_status expect_widths(const struct chooser *h, struct problem *p)
 {
     const char *settings[TEXT_LIST_MAX + 1];
     calibration_recipe recipe = h->recipe;
@@ -276,6 +276,22 @@ static qvit_status judge_widths(const struct chooser *h, struct problem *p)
         TRY(try_alternative(h, &recipe, p, k));
     }
     return QVIT_OK;
+}
+
+static bool has_sensitivity(const calibration_recipe *recipe)
+{
+    static const char key[] = "sensitivity=";
+    for (size_t i = 0; i < recipe->setting_count; i++)
+        if (!strncmp(recipe->settings[i], key, sizeof key - 1)) return true;
+    return false;
+}
+
+static qvit_status judge_widths(const struct chooser *h, struct problem *p)
+{
+    const width_judges *judges = &h->context->judges;
+    if (!judges->count || has_sensitivity(&h->recipe)) return expect_widths(h, p);
+    return width_losses_measure(judges, h->c->model, &h->recipe, p->sites, p->items, widths,
+                                p->alternatives, p->offers, h->error);
 }
 
 static qvit_status allocate_bytes(struct chooser *h, struct problem *p)
