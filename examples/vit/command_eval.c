@@ -190,20 +190,27 @@ static bool has_few_bits(const eval_options *o)
     return mixed_wanted(&o->mixed);
 }
 
-static qvit_status observe(struct evaluation *e, calibration *c)
+/* How images are shown; the executor must outlive it. */
+static calibration_options observing(const eval_options *o, const qvit_executor *executor)
 {
-    const eval_options *o = &e->options;
-    const qvit_executor executor = thread_pool_executor(e->pool);
     const uint32_t needs = needs_of_all(o);
     calibration_options options = {.batch = o->batch,
                                    .gradients = needs & QVIT_NEEDS_GRADIENT,
-                                   .executor = &executor,
+                                   .executor = executor,
                                    .max_rows = o->calib_rows,
                                    .max_bytes = (uint64_t)o->calib_megabytes << 20};
     if (needs & QVIT_NEEDS_MANY_ROWS && !o->calib_rows && !o->calib_megabytes) {
         options.max_rows = has_few_bits(o) ? FEW_BITS_ROWS : MANY_ROWS;
         options.max_bytes = MANY_ROWS_BYTES;
     }
+    return options;
+}
+
+static qvit_status observe(struct evaluation *e, calibration *c)
+{
+    const eval_options *o = &e->options;
+    const qvit_executor executor = thread_pool_executor(e->pool);
+    const calibration_options options = observing(o, &executor);
     TRY(calibration_begin(c, &e->model, e->calibration_engine, &options, e->error));
     for (size_t i = 0; i < o->load_calibration.count; i++)
         TRY(calibration_file_load(o->load_calibration.items[i], c->calibrator, e->error));
@@ -226,9 +233,18 @@ static qvit_status choose_mixed(struct evaluation *e, calibration *c, size_t num
     mixed_choice *choice = &e->choices[number];
     e->entries[number].choice = choice;
     if (!mixed_wanted(&o->mixed)) return QVIT_OK;
-    const mixed_context context = {
-        &o->mixed, e->engine, dataset_image(&e->images, 0), e->n < o->batch ? e->n : o->batch,
-        o->batch,  stdout};
+    const qvit_executor executor = thread_pool_executor(e->pool);
+    mixed_context context = {.options = &o->mixed,
+                             .engine = e->engine,
+                             .images = dataset_image(&e->images, 0),
+                             .count = e->n < o->batch ? e->n : o->batch,
+                             .batch = o->batch,
+                             .judges = {.engine = e->calibration_engine,
+                                        .options = observing(o, &executor),
+                                        .first = o->calib_first,
+                                        .count = o->calib_n},
+                             .print = stdout};
+    if (o->calib_n) context.judges.images = dataset_image(&e->calib, o->calib_first);
     TRY(mixed_choose(&context, c, recipe, choice, e->error));
     recipe->weight_bits_of = choice->weight_bits;
     recipe->twin_of = choice->twins;

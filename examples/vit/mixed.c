@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fail.h"
 #include "latency.h"
@@ -9,7 +10,6 @@
 #include "quantized_model.h"
 
 enum { MAX_ALTERNATIVES = 3, PARETO_ROWS = 11 };
-#define NS_PER_MS 1e6
 
 static const int32_t widths[MAX_ALTERNATIVES] = {4, 6, 8};
 static const char *const width_names[MAX_ALTERNATIVES] = {"4 bits", "6 bits", "8 bits"};
@@ -262,12 +262,11 @@ static uint64_t uniform_bytes(const struct problem *p, int32_t bits)
 }
 
 /*
- * What widths lose is judged with weights rounded to nearest: those that are fitted to the kept rows do
- * better on these than on others, the more so the fewer rows count, as in the last block and the head,
- * where the class token does alone. Of `best` at the bytes of W6 the choice then has 18.1 dB, by fitted
- * weights 16.3.
+ * What widths are expected to lose, with weights rounded to nearest: those that are fitted to the kept
+ * rows do better on these than on others, the more so the fewer rows count, as in the last block and the
+ * head, where the class token does alone.
  */
-static qvit_status judge_widths(const struct chooser *h, struct problem *p)
+static qvit_status expect_widths(const struct chooser *h, struct problem *p)
 {
     const char *settings[TEXT_LIST_MAX + 1];
     calibration_recipe recipe = h->recipe;
@@ -277,6 +276,22 @@ static qvit_status judge_widths(const struct chooser *h, struct problem *p)
         TRY(try_alternative(h, &recipe, p, k));
     }
     return QVIT_OK;
+}
+
+static bool has_sensitivity(const calibration_recipe *recipe)
+{
+    static const char key[] = "sensitivity=";
+    for (size_t i = 0; i < recipe->setting_count; i++)
+        if (!strncmp(recipe->settings[i], key, sizeof key - 1)) return true;
+    return false;
+}
+
+static qvit_status judge_widths(const struct chooser *h, struct problem *p)
+{
+    const width_judges *judges = &h->context->judges;
+    if (!judges->count || has_sensitivity(&h->recipe)) return expect_widths(h, p);
+    return width_losses_measure(judges, h->c->model, &h->recipe, p->sites, p->items, widths,
+                                p->alternatives, p->offers, h->error);
 }
 
 static qvit_status allocate_bytes(struct chooser *h, struct problem *p)
@@ -380,7 +395,7 @@ static qvit_status allocate_time(struct chooser *h, struct problem *p)
     TRY(measure_twins(h, p));
     snprintf(title, sizeof title, "%s: twins for P V and fc2", h->recipe.recipe);
     if (o->pareto) TRY(print_pareto(h->context->engine, p, title, h->context->print, h->error));
-    h->out->time.budget = (uint64_t)(o->ms * NS_PER_MS);
+    h->out->time.budget = (uint64_t)(o->ms * MIXED_NS_PER_MS);
     TRY(choose(h->context->engine, p, &h->out->time, h->error));
     if (o->pareto) print_chosen(p, h->c->model, h->context->print);
     return spread(h, p, twins, TWIN_BY_RECIPE, &h->out->twins);
@@ -388,8 +403,10 @@ static qvit_status allocate_time(struct chooser *h, struct problem *p)
 
 static qvit_status choose_twins(struct chooser *h)
 {
-    struct problem p = {
-        .option = "--budget-ms", .unit = NS_PER_MS, .unit_name = "ms/image", .names = twin_names};
+    struct problem p = {.option = "--budget-ms",
+                        .unit = MIXED_NS_PER_MS,
+                        .unit_name = "ms/image",
+                        .names = twin_names};
     qvit_status status = problem_begin(&p, 2 * h->c->model->depth, TWINS, h->error);
     if (status == QVIT_OK) status = allocate_time(h, &p);
     problem_close(&p);
@@ -417,69 +434,4 @@ void mixed_choice_close(mixed_choice *choice)
     free(choice->weight_bits);
     free(choice->twins);
     *choice = (mixed_choice){0};
-}
-
-/* ---- JSON ---- */
-
-/* Bytes are whole numbers, milliseconds are not. */
-static void write_cost(json_writer *w, const char *key, uint64_t cost, double unit)
-{
-    json_key(w, key);
-    if (unit > 1)
-        json_number(w, (double)cost / unit);
-    else
-        json_integer(w, (int64_t)cost);
-}
-
-static void write_bill(json_writer *w, const char *key, const mixed_bill *bill, double unit)
-{
-    json_key(w, key);
-    json_object(w);
-    write_cost(w, "budget", bill->budget, unit);
-    write_cost(w, "least", bill->least, unit);
-    write_cost(w, "most", bill->most, unit);
-    write_cost(w, "expected", bill->cost, unit);
-    json_key(w, "expected_loss");
-    json_number(w, bill->loss);
-    json_object_end(w);
-}
-
-static void write_widths(json_writer *w, const mixed_choice *choice)
-{
-    char name[SITE_NAME];
-    json_key(w, "weight_bits");
-    json_object(w);
-    for (size_t i = 0; i < site_count(choice->model); i++) {
-        const size_t place = (i + SITES_PER_BLOCK - 1) % SITES_PER_BLOCK;
-        const bool ends = i == SITE_PATCH_EMBED || i == site_head(choice->model);
-        if (!ends && (place == SITE_QK || place == SITE_PV)) continue; /* no weights */
-        json_key(w, site_name(choice->model, i, name));
-        json_integer(w, choice->weight_bits[i]);
-    }
-    json_object_end(w);
-}
-
-static void write_twins(json_writer *w, const mixed_choice *choice)
-{
-    char name[SITE_NAME];
-    json_key(w, "twins");
-    json_object(w);
-    for (size_t i = 0; i < site_count(choice->model); i++) {
-        if (choice->twins[i] == TWIN_BY_RECIPE) continue;
-        json_key(w, site_name(choice->model, i, name));
-        json_boolean(w, choice->twins[i] == TWIN_ALWAYS);
-    }
-    json_object_end(w);
-}
-
-void mixed_write_json(const mixed_choice *choice, json_writer *w)
-{
-    if (!choice->weight_bits && !choice->twins) return;
-    json_key(w, "budget");
-    json_object(w);
-    if (choice->weight_bits) write_bill(w, "weight_bytes", &choice->bytes, 1);
-    if (choice->twins) write_bill(w, "ms_per_image", &choice->time, NS_PER_MS);
-    json_object_end(w);
-    if (choice->weight_bits) write_widths(w, choice);
-    if (choice->twins) write_twins(w, choice);
 }

@@ -3,9 +3,10 @@
  * little as a budget of bytes allows; and whether the inputs of fc2 and the probabilities of P V are
  * twins, so that it loses as little as a budget of time allows.
  *
- * Each site is solved at each alternative, with all others as floats, and what its result scores as
- * QVIT_SCORE_LOSS is what the alternative loses (Dong et al., arXiv 2011.10680; with
- * sensitivity=nuclear Liu et al., arXiv 2106.14156). The losses of sites are taken to add up, and
+ * What widths lose is measured at the logits, by width_losses.h. What twins lose, and widths without
+ * images or with a setting "sensitivity", is expected: each site is solved at each alternative, with all
+ * others as floats, and loses what its result scores as QVIT_SCORE_LOSS (Dong et al., arXiv 2011.10680;
+ * with sensitivity=nuclear Liu et al., arXiv 2106.14156). The losses of sites are taken to add up, and
  * qvit_allocate finds the least sum.
  *
  * Bytes are those of the stored weights. Time is measured on this machine (Wang et al., arXiv
@@ -18,6 +19,7 @@
 
 #include "calibrate.h"
 #include "json_writer.h"
+#include "width_losses.h"
 
 typedef struct mixed_options {
     bool by_bytes, by_time;
@@ -35,6 +37,7 @@ qvit_status mixed_options_parse(mixed_options *out, const char *bytes, const cha
 bool mixed_wanted(const mixed_options *options);
 
 /* A budget and what was chosen under it, in bytes or nanoseconds. */
+#define MIXED_NS_PER_MS 1e6
 typedef struct mixed_bill {
     uint64_t budget, least, most, cost; /* least, most: what the choice could have cost */
     double loss;
@@ -53,6 +56,7 @@ typedef struct mixed_choice {
  *   engine   that of the evaluation: the one whose time counts
  *   images   `count` of them, at most `batch`, to measure with
  *   batch    of the evaluation
+ *   judges   of widths; count 0: there are none
  *   print    the Pareto table and the choice go here, if they are asked for
  */
 typedef struct mixed_context {
@@ -60,6 +64,7 @@ typedef struct mixed_context {
     const qvit_engine *engine;
     const uint8_t *images;
     size_t count, batch;
+    width_judges judges;
     FILE *print;
 } mixed_context;
 

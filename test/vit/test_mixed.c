@@ -158,6 +158,22 @@ static void takes_nuclear_norms(void)
     CHECK(mixed.bytes <= evaluate("--bits w6a8").bytes);
 }
 
+/* A calibration that is loaded brings no images to measure with: what widths lose is then what the
+ * calibrator expects, as with a setting "sensitivity". */
+static void expects_without_images(void)
+{
+    char text[200], asked[200];
+    snprintf(text, sizeof text, "--budget-bytes w6 --calib-n 0 --load-calibration %s",
+             run_path("calibration"));
+    snprintf(asked, sizeof asked,
+             "--budget-bytes w6 --set sensitivity=gradient --save-calibration %s",
+             run_path("calibration"));
+    struct outcome shown = evaluate(asked), loaded = evaluate(text);
+    CHECK_EQ(loaded.widths[4] + loaded.widths[6] + loaded.widths[8], LINEAR_SITES);
+    CHECK_STR(loaded.logits, shown.logits);
+    unlink(run_path("calibration"));
+}
+
 /* What a recipe leaves in the calibrator must not show in what the next one chooses. */
 static void recipes_do_not_disturb_each_other(void)
 {
@@ -228,6 +244,7 @@ int main(int argc, char **argv)
     RUN(takes_the_size_of_a_width);
     RUN(chooses_the_same_twice);
     RUN(takes_nuclear_norms);
+    RUN(expects_without_images);
     RUN(recipes_do_not_disturb_each_other);
     RUN(chooses_twins);
     RUN(refuses_bad_budgets);
