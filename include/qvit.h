@@ -426,8 +426,8 @@ QVIT_API void qvit_engine_destroy(qvit_engine *engine);
 QVIT_API uint64_t qvit_engine_isa(const qvit_engine *engine);
 
 /*
- * The name of the newest instruction set in use: "scalar", "avx2", "avx2vnni", "avx512vnni". Static; "" for
- * NULL. Worth a line in the host's log: it is the first thing that a report about speed must say.
+ * The name of the newest instruction set in use: "scalar", "avx2", "avx2vnni", "avx512vnni". Static;
+ * "" for NULL. Worth a line in the host's log: it is the first thing that a report about speed must say.
  */
 QVIT_API const char *qvit_engine_isa_name(const qvit_engine *engine);
 
@@ -624,16 +624,17 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *
  * Which to choose. ASYMMETRIC for inputs of layers: no code is wasted on values that do not occur.
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
- * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends half
- * of its codes on small values, where a softmax has nearly all of its own, or on the short negative side
- * of GELU. If one of its scales is 1 to 256 times the other, as in the paper (ratio= in calibration), its ranges
- * are joined (section 10), and the product that reads them takes no more time than plain codes times 8-bit
- * weights: where bytes hold the joined values, as of most softmaxes of 4 bits, and in linear plans with
- * AVX2. Ranges that are summed apart take twice the multiplications and up to twice the time. PTQ4ViT's
- * own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its Hessian metric
- * 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with GELU, 81.00 and 78.63
- * with both; without that metric 80.47 and 70.24 without twins, 79.25 and 74.07 with both. So twins matter
- * most below 8 bits: try softmax first, and keep what gains on the host's own model.
+ * either, ASYMMETRIC up to 7 bits; at 4 bits AVX2 multiplies them up to a tenth slower. A twin spends
+ * half of its codes on small values, where a softmax has nearly all of its own, or on the short
+ * negative side of GELU. If one of its scales is 1 to 256 times the other, as in the paper (ratio= in
+ * calibration), its ranges are joined (section 10), and the product that reads them takes no more time
+ * than plain codes times 8-bit weights: where bytes hold the joined values, as of most softmaxes of 4
+ * bits, and in linear plans with AVX2. Ranges that are summed apart take twice the multiplications and
+ * up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6
+ * bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and
+ * 76.93 with GELU, 81.00 and 78.63 with both; without that metric 80.47 and 70.24 without twins, 79.25
+ * and 74.07 with both. So twins matter most below 8 bits: try softmax first, and keep what gains on the
+ * host's own model.
  */
 typedef int32_t qvit_scheme;
 enum {
@@ -1232,7 +1233,7 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               relative probabilities, which attention plans alone take; at less than 6 also clipped
  *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
  *               for GELU at 8 bits for inputs and 6 or more for weights, and at less than 6 for
- *               inputs, with whole multiples for scales (ratio=whole). Weights have
+ *               inputs (with ratio=whole, about as exact, AVX2 runs fc2 in 0.6 of the time). Weights have
  *               a scale for every 64 inputs of an output, which are reordered, and those of up to 4 bits,
  *               at 6 or more for inputs, a zero point beside it; block-length=0 leaves blocks out: plans
  *               then run some per cent faster

@@ -291,6 +291,7 @@ qvit_status quantized_model_embedding(network *net, const qvit_engine *engine,
 {
     const struct builder builder = {net->model, engine, results, error};
     qvit_plan_destroy(network_patch_embed(net)->plan);
+    network_patch_embed(net)->plan = NULL;
     TRY(create_embedding(&builder, net));
     return network_reserve_workspace(net, error);
 }
