@@ -51,9 +51,8 @@ uint64_t qvitp_cpu_isa(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, fma_osxsave_avx)) return 0;
     uint64_t saved = xcr0();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-    uint64_t isa = 0;
     if (!has(saved, XCR0_AVX) || !has(b, avx2)) return 0;
-    isa |= QVIT_ISA_AVX2;
+    uint64_t isa = QVIT_ISA_AVX2;
     if (has(saved, XCR0_AVX512) && has(b, avx512_f_dq_bw_vl) && has(c, avx512_vnni))
         isa |= QVIT_ISA_AVX512VNNI | EVEX_256;
     if (has_avx_vnni(a)) isa |= VEX_256;

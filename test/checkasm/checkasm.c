@@ -210,6 +210,17 @@ void check_row(const char *kernel, const char *group, check_cases *cases,
 
 /* ---- the tables ---- */
 
+#if QVITP_X86 && defined(QVIT_AVX_VNNI)
+#include <cpuid.h>
+
+/* Not every compiler knows it by name. */
+static int supports_avx_vnni(void)
+{
+    unsigned a = 0, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 static int supported(const struct qvitp_kernels *table)
 {
 #if QVITP_X86
@@ -217,7 +228,7 @@ static int supported(const struct qvitp_kernels *table)
     int vnni = avx2 && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     if (table == &qvitp_kernels_avx2) return avx2;
 #ifdef QVIT_AVX_VNNI
-    if (table == &qvitp_kernels_avx2vnni) return avx2 && __builtin_cpu_supports("avxvnni");
+    if (table == &qvitp_kernels_avx2vnni) return avx2 && supports_avx_vnni();
 #endif
     if (table == &qvitp_kernels_avx2vnni) return vnni;
     if (table == &qvitp_kernels_avx512vnni)

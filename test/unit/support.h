@@ -240,11 +240,27 @@ static inline uint64_t isa_left_out(void)
     return 0;
 }
 
-/* Masks that give every instruction set its turn as the newest one; the first leaves none out. */
-static const uint64_t isa_variants[] = {0, QVIT_ISA_AVX512VNNI,
-                                        QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI,
-                                        QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX2};
-enum { ISA_VARIANTS = sizeof isa_variants / sizeof isa_variants[0] };
+/* Masks that give every instruction set that there is its turn as the newest one; the first leaves none
+ * out. There are isa_variant_count() of them, which is to be asked first. */
+static uint64_t isa_variants[4];
+
+static inline size_t isa_variant_count(void)
+{
+    static const uint64_t later[] = {0, QVIT_ISA_AVX512VNNI,
+                                     QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI,
+                                     QVIT_ISA_AVX512VNNI | QVIT_ISA_AVX2VNNI | QVIT_ISA_AVX2};
+    static size_t count;
+    if (count) return count;
+    qvit_engine_options options = QVIT_ENGINE_OPTIONS_INIT;
+    options.isa_disable = isa_left_out();
+    qvit_engine *engine;
+    MUST(qvit_engine_create(&options, &engine, &why));
+    const uint64_t there = qvit_engine_isa(engine);
+    qvit_engine_destroy(engine);
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        if (!i || (there & later[i] & ~later[i - 1])) isa_variants[count++] = later[i];
+    return count;
+}
 
 static inline qvit_engine *engine_with(uint64_t isa_disable, const qvit_allocator *allocator,
                                        const qvit_executor *executor)

@@ -72,7 +72,7 @@ static struct view output_by_samples(const struct attention *a, const qvit_engin
 static void check_variants(const struct attention *a, const qvit_tensor *expected)
 {
     static const size_t workers[] = {1, 2, 3, 7};
-    for (size_t i = 0; i < ISA_VARIANTS && (a->kind.query || i == 0); i++)
+    for (size_t i = 0; i < isa_variant_count() && (a->kind.query || i == 0); i++)
         for (size_t w = 0; w < sizeof workers / sizeof workers[0]; w++) {
             size_t mark = kept.count;
             struct shuffled shuffled = {.workers = workers[w]};
@@ -155,7 +155,7 @@ static void every_edge_of_every_tile(void)
             a.dim = 1 + (i * 7) % 65;
             make_attention(&a);
             simulate(&a);
-            for (size_t v = 0; v < ISA_VARIANTS; v++) {
+            for (size_t v = 0; v < isa_variant_count(); v++) {
                 struct view out = output_of(&a, engine_with(isa_variants[v], NULL, NULL));
                 check_output(&a, &out.t);
             }
@@ -167,7 +167,7 @@ static void every_edge_of_every_tile(void)
 
 static void a_masked_row_gives_zero(qvit_scheme query, qvit_scheme probability, enum output output)
 {
-    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+    for (size_t v = 0; v < isa_variant_count(); v++) {
         struct attention a = {
             .kind = {.query = query, .probability = probability, .output = output, .mask = true},
             .batch = 2,
@@ -199,7 +199,7 @@ static void masked_rows_give_zero(void)
 /* A score that is NaN counts as masked, one of +infinity makes its row 0. */
 static void scores_that_are_no_numbers(qvit_scheme query, qvit_scheme probability)
 {
-    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+    for (size_t v = 0; v < isa_variant_count(); v++) {
         struct attention a = {.kind = {.query = query, .probability = probability, .mask = true},
                               .batch = 1,
                               .heads = 1,

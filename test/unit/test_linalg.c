@@ -80,7 +80,7 @@ static void gram_is_the_sum_of_outer_products(void)
 {
     for (int round = 0; round < 12; round++) {
         size_t mark = kept.count, m = 1 + test_below(700), k = any_size();
-        qvit_engine *e = engine_with(isa_variants[round % ISA_VARIANTS], NULL, NULL);
+        qvit_engine *e = engine_with(isa_variants[(size_t)round % isa_variant_count()], NULL, NULL);
         struct rows x = make_rows(m, k, round & 1);
         const float *w = round & 2 ? make_weights(m) : NULL;
         double *gram = doubles(k * k);
@@ -97,7 +97,7 @@ static void cross_is_the_sum_of_outer_products(void)
 {
     for (int round = 0; round < 12; round++) {
         size_t mark = kept.count, m = 1 + test_below(600), n = any_size(), k = any_size();
-        qvit_engine *e = engine_with(isa_variants[round % ISA_VARIANTS], NULL, NULL);
+        qvit_engine *e = engine_with(isa_variants[(size_t)round % isa_variant_count()], NULL, NULL);
         struct rows d = make_rows(m, n, round & 1), x = make_rows(m, k, round & 2);
         const float *w = round & 4 ? make_weights(m) : NULL;
         double *cross = doubles(n * k);

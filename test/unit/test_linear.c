@@ -38,7 +38,7 @@ static struct view output_by_rows(struct layer *l, const qvit_engine *engine)
 static void check_variants(struct layer *l, const qvit_tensor *expected)
 {
     static const size_t workers[] = {1, 2, 3, 7};
-    for (size_t i = 0; i < ISA_VARIANTS && (l->kind.input || i == 0); i++)
+    for (size_t i = 0; i < isa_variant_count() && (l->kind.input || i == 0); i++)
         for (size_t w = 0; w < sizeof workers / sizeof workers[0]; w++) {
             size_t mark = kept.count;
             struct shuffled shuffled = {.workers = workers[w]};
@@ -193,7 +193,7 @@ static void a_stride_of_zero_repeats(void)
 
 static void nan_residual_gives_the_lowest_code(enum output output)
 {
-    for (size_t i = 0; i < ISA_VARIANTS; i++) {
+    for (size_t i = 0; i < isa_variant_count(); i++) {
         struct layer l = {
             .kind = {.input = QVIT_SCHEME_ASYMMETRIC, .output = output, .residual = RES_F32},
             .rank = 2,
@@ -265,7 +265,7 @@ static void check_repacked(struct layer *l, const qvit_engine *engine, qvit_dtyp
 static void weights_of_every_type_make_the_same_plan(void)
 {
     for (int32_t bits = 2; bits <= 6; bits++)
-        for (size_t i = 0; i < ISA_VARIANTS; i++) {
+        for (size_t i = 0; i < isa_variant_count(); i++) {
             struct layer l = {
                 .kind = {.input = QVIT_SCHEME_ASYMMETRIC, .output = OUT_U8, .bias = true},
                 .rank = 2,

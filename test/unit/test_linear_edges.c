@@ -22,7 +22,7 @@ static void check_edge(qvit_scheme input, size_t m, size_t n, size_t k)
     make_layer(&l);
     struct view out = output_of(&l, l.engine);
     check_output(&l, &out.t);
-    for (size_t i = 1; i < ISA_VARIANTS && input; i++) {
+    for (size_t i = 1; i < isa_variant_count() && input; i++) {
         struct shuffled alone = {.workers = 1};
         qvit_executor executor = shuffled_hook(&alone);
         struct view other = output_of(&l, engine_with(isa_variants[i], NULL, &executor));
@@ -59,7 +59,7 @@ static void every_edge_of_floats(void) { every_edge_of_every_tile(0); }
 static void longest_sums_are_exact(qvit_scheme scheme, int32_t zero, int low, int high,
                                    int32_t bits, int32_t weight_zero, size_t k)
 {
-    for (size_t i = 0; i < ISA_VARIANTS; i++) {
+    for (size_t i = 0; i < isa_variant_count(); i++) {
         const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
         struct layer l = {.kind = {.input = scheme, .output = OUT_S32},
                           .rank = 2,
@@ -133,7 +133,7 @@ static void the_furthest_of_all_zeros_counts(void)
     enum { ROWS = 3, K = 200 };
     static const float scale[ROWS] = {1, 1, 1};
     static const int32_t zero[ROWS] = {7, 0, 15};
-    for (size_t i = 0; i < ISA_VARIANTS; i++) {
+    for (size_t i = 0; i < isa_variant_count(); i++) {
         const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
         qvit_granularity_options by_row = QVIT_GRANULARITY_OPTIONS_INIT;
         by_row.rows = by_row.row_blocks = ROWS;
@@ -166,7 +166,7 @@ static void the_furthest_of_all_zeros_counts(void)
 /* On AVX2 weights of up to 7 bits, and with AVX-512 none. */
 static void small_weights_have_a_kernel_of_their_own(void)
 {
-    for (size_t i = 0; i < ISA_VARIANTS; i++)
+    for (size_t i = 0; i < isa_variant_count(); i++)
         for (int32_t bits = 2; bits <= 8; bits++) {
             const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
             struct view weights = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){5, 12});

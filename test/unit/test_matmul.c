@@ -258,7 +258,7 @@ static void check_output(const struct product *p, const qvit_tensor *out)
 static void check_variants(const struct product *p, const qvit_tensor *expected)
 {
     static const size_t workers[] = {1, 2, 3, 7};
-    for (size_t i = 0; i < ISA_VARIANTS && (p->left_scheme || i == 0); i++)
+    for (size_t i = 0; i < isa_variant_count() && (p->left_scheme || i == 0); i++)
         for (size_t w = 0; w < sizeof workers / sizeof workers[0]; w++) {
             size_t mark = kept.count;
             struct shuffled shuffled = {.workers = workers[w]};
@@ -329,7 +329,7 @@ static void every_edge_of_the_right_operand(void)
                                     .k = k};
                 p.m = 1 + (n + k) % 4;
                 make_product(&p);
-                for (size_t i = 0; i < ISA_VARIANTS; i++) {
+                for (size_t i = 0; i < isa_variant_count(); i++) {
                     struct view out = output_of(&p, engine_with(isa_variants[i], NULL, NULL));
                     check_output(&p, &out.t);
                 }
@@ -353,7 +353,7 @@ static void a_stride_of_zero_repeats(void)
     free(p.value), free(p.bound);
     simulate(&p);
     struct view out = output_of(&p, p.engine);
-    for (size_t i = 0; i < ISA_VARIANTS; i++) {
+    for (size_t i = 0; i < isa_variant_count(); i++) {
         struct view other = output_of(&p, engine_with(isa_variants[i], NULL, NULL));
         CHECK_SAME(&other.t, &out.t);
     }
@@ -367,7 +367,7 @@ static void a_stride_of_zero_repeats(void)
 /* The longest sums of extreme codes that surely fit. */
 static void longest_sums(qvit_scheme scheme, int32_t zero, int low, int high, size_t k)
 {
-    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+    for (size_t v = 0; v < isa_variant_count(); v++) {
         const qvit_engine *engine = engine_with(isa_variants[v], NULL, NULL);
         struct product p = {
             .left_scheme = scheme, .kind = OUT_S32, .batch = 1, .heads = 1, .m = 2, .n = 2, .k = k};
@@ -397,7 +397,7 @@ static void longest_sums(qvit_scheme scheme, int32_t zero, int low, int high, si
 /* Twins have no bare sums; what they come to is exact in a float to within its rounding. */
 static void longest_twin_sums_do_not_wrap(void)
 {
-    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+    for (size_t v = 0; v < isa_variant_count(); v++) {
         const qvit_engine *engine = engine_with(isa_variants[v], NULL, NULL);
         struct product p = {.left_scheme = QVIT_SCHEME_TWIN_GELU,
                             .kind = OUT_F32,

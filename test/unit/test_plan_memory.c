@@ -323,7 +323,7 @@ static void packed_bytes_are_what_a_plan_costs(void)
 {
     open_kit();
     for (size_t i = 0; i < OPERATIONS; i++)
-        for (size_t v = 0; v < ISA_VARIANTS; v++) {
+        for (size_t v = 0; v < isa_variant_count(); v++) {
             heap = (struct heap){.fail_count = 0};
             qvit_allocator allocator = heap_hook(&heap);
             size_t mark = kept.count;
@@ -362,7 +362,7 @@ static size_t bytes_of(const qvit_engine *engine, int32_t bits)
 /* Up to 4 bits are kept two to a byte; the vectors stay what they are, but for a byte a row. */
 static void packed_weights_take_half(void)
 {
-    for (size_t v = 0; v < ISA_VARIANTS; v++) {
+    for (size_t v = 0; v < isa_variant_count(); v++) {
         const qvit_engine *engine = engine_with(isa_variants[v], NULL, NULL);
         size_t whole = bytes_of(engine, 8);
         for (int32_t bits = 2; bits < 8; bits++) {

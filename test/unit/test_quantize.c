@@ -76,7 +76,7 @@ static void codes_are_those_of_encode(qvit_scheme scheme)
         const qvit_quantizer *q =
             quantizer_random(maker, scheme, 2 + (int32_t)test_below(7),
                              narrow ? QVIT_QUANTIZER_NARROW : 0, g, random_between(0.1f, 9), -1);
-        for (size_t i = 0; i < ISA_VARIANTS; i++) {
+        for (size_t i = 0; i < isa_variant_count(); i++) {
             struct shuffled shuffled = {.workers = 1 + test_below(7)};
             qvit_executor executor = shuffled_hook(&shuffled);
             check_codes(engine_with(isa_variants[i], NULL, &executor), q, cols);
@@ -110,7 +110,7 @@ static void extreme_scales_give_the_codes_of_encode(void)
 {
     static const float scales[] = {1.17549435e-38f, 1e-30f, 1e30f, 3.4e38f};
     for (size_t s = 0; s < sizeof scales / sizeof scales[0]; s++)
-        for (size_t i = 0; i < ISA_VARIANTS; i++)
+        for (size_t i = 0; i < isa_variant_count(); i++)
             for (qvit_scheme scheme = 1; scheme <= QVIT_SCHEME_TWIN_GELU; scheme++) {
                 const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
                 check_codes(engine,

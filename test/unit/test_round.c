@@ -229,7 +229,7 @@ static void codes_are_those_of_the_textbook(void)
         job.by_diagonal = round & 1;
         int8_t *codes = guarded(n * k), *expected = guarded(n * k);
         double *loss = doubles(n);
-        qvit_engine *e = engine_with(isa_variants[round % ISA_VARIANTS], NULL, NULL);
+        qvit_engine *e = engine_with(isa_variants[(size_t)round % isa_variant_count()], NULL, NULL);
         MUST(qvitp_round_weights(e, &job, codes, loss, &why));
         textbook(&job, expected);
         check_range(&job, codes);
