@@ -163,7 +163,7 @@ static void the_furthest_of_all_zeros_counts(void)
     }
 }
 
-/* On AVX2 weights of up to 7 bits, and with AVX-512 none. */
+/* On AVX2 weights of up to 7 bits, and with VNNI none. */
 static void small_weights_have_a_kernel_of_their_own(void)
 {
     for (size_t i = 0; i < isa_variant_count(); i++)
