@@ -604,11 +604,11 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *   TWIN_SOFTMAX  U8: x < b * scale: round(x / scale), at most b - 1; else b + round(x / scale2),
  *                 at most 2b - 1. The top bit says which range holds (PTQ4ViT, arXiv 2111.12293,
  *                 3.2).
- *   TWIN_GELU     S8: x < 0: round(x / scale), at least -b; else round(x / scale2), at most b - 1.
- *                 The sign says which range holds.
+ *   TWIN_GELU     S8: x < 0: round(x / scale) + zero_point, at least -b; else round(x / scale2) +
+ *                 zero_point, at most b - 1. The side of zero_point says which range holds.
  *
- * round() is half to even, as are all roundings of the library. NaN becomes the lowest code (0 in a
- * twin). Codes of a U4 or S4 tensor: bits <= 4; of S6: bits <= 6.
+ * round() is half to even, as are all roundings of the library. NaN becomes the lowest code (that of 0 in
+ * a twin). Codes of a U4 or S4 tensor: bits <= 4; of S6: bits <= 6.
  *
  * The division is a float32 division, as in ONNX QuantizeLinear; so is what a quantize plan does.
  * Plans that compute something first multiply by the reciprocal instead (section 10): of values
@@ -620,7 +620,7 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  *   SYMMETRIC     code * scale
  *   ASYMMETRIC    (code - zero_point) * scale                               (ONNX DequantizeLinear)
  *   TWIN_SOFTMAX  code < b: code * scale; else (code - b) * scale2
- *   TWIN_GELU     code < 0: code * scale; else code * scale2
+ *   TWIN_GELU     code < zero_point: (code - zero_point) * scale; else (code - zero_point) * scale2
  *
  * Which to choose. ASYMMETRIC for inputs of layers: no code is wasted on values that do not occur.
  * SYMMETRIC where a product needs it: K, V; and Q, so that the three can be one tensor. Weights take
@@ -630,10 +630,17 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * calibration), its ranges are joined (section 10), and the product that reads them takes no more time
  * than plain codes times 8-bit weights: where bytes hold the joined values, as of most softmaxes of 4
  * bits, and in linear plans with AVX2. Ranges that are summed apart take twice the multiplications and
- * up to twice the time. PTQ4ViT's own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6
- * bits: with its Hessian metric 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and
- * 76.93 with GELU, 81.00 and 78.63 with both; without that metric 80.47 and 70.24 without twins, 79.25
- * and 74.07 with both. So twins matter most below 8 bits: try softmax first, and keep what gains on the
+ * up to twice the time; with AVX2 far more where codes of a TWIN_GELU that are over 129 from its zero
+ * point meet weights of 8 bits.
+ *
+ * TWIN_GELU without a zero point halves its codes, as in the paper. But GELU's negative side is short:
+ * about 50 codes below the zero point and 205 above, of scales 4 times apart, take a decibel off the
+ * noise of a whole ViT (uneven= in calibration), and those of 6 bits two.
+ *
+ * PTQ4ViT's own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its
+ * Hessian metric 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with
+ * GELU, 81.00 and 78.63 with both; without that metric 80.47 and 70.24 without twins, 79.25 and 74.07
+ * with both. So twins matter most below 8 bits: try softmax first, and keep what gains on the
  * host's own model.
  */
 typedef int32_t qvit_scheme;
@@ -652,7 +659,7 @@ enum {
 typedef int32_t qvit_parameter_key;
 enum {
     QVIT_PARAMETER_SCALE = 1,      /* F32, > 0: every scheme                        */
-    QVIT_PARAMETER_ZERO_POINT = 2, /* S32, 0..2^bits - 1: ASYMMETRIC; 0 if left out */
+    QVIT_PARAMETER_ZERO_POINT = 2, /* S32, a code: ASYMMETRIC, TWIN_GELU; 0 if left out */
     QVIT_PARAMETER_SCALE2 = 3      /* F32, > 0: the second range of the twins       */
 };
 
@@ -1076,6 +1083,10 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             moves, up to twice as coarse, for a power of two; the
  *                                             high one, to the nearest power; the high one, to the
  *                                             nearest whole multiple (free). Softmax's are powers
+ *       uneven=0..64                          of a twin GELU: the high scale is so many times the low
+ *                                             one, and each range has as many codes as it then needs;
+ *                                             0: either has half of them, and ratio= counts. Without
+ *                                             chunks, and where sums of joined codes fit (0)
  *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
  *                                             (asymmetric); the left operand of a matmul of GENERIC
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
@@ -1140,8 +1151,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *       row-floor=0..1                        with gptq or corrected biases, kept rows count by the
  *                                             squared gradient at their output and by this part by the
  *                                             inverse of its energy (0.1); with clip=channels, too, where
- *                                             it is the energy of the input; without gradients by the
- *                                             latter alone
+ *                                             it is the energy of the input; without gradients, or where
+ *                                             qvit_recipe_needs asks for none, by the latter alone
  *       bias=as-is|corrected                  the mean error of each output is taken off the bias (Liu
  *                                             et al., arXiv 2106.14156, 3.4) (as-is)
  *       sensitivity=gradient|nuclear          what QVIT_SCORE_LOSS weighs errors by (gradient)
@@ -1167,7 +1178,10 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *   TWIN_SOFTMAX  scale2 = 1 / (2^(bits - 1) - 1), scale = scale2 / 2^cut, cut 0..15. Not searched:
  *                 the cut with the least squared error of the histogram
  *   TWIN_GELU     scale = -min / 2^(bits - 1), scale2 = max / r, where min is -0.17 if nothing
- *                 negative was seen. Searches move scale2 alone
+ *                 negative was seen. Searches move scale2 alone. With uneven=m, max drawn in or out by
+ *                 a search: c codes lie below the zero point, c the share of m * -min in max - m * min,
+ *                 1 to 2^bits - 2, and 2^bits - 1 - c above it; scale2 = max / (2^bits - 1/2 - c), scale
+ *                 = scale2 / m, but for bits that would not let scale * m be exact
  *
  * weights=row is the finer choice; it costs 4 bytes an output and no time, as the kernel multiplies
  * every column by a factor of its own anyway. weights=layer is for comparisons with methods that
@@ -1511,20 +1525,22 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     t * mul + add                                           (F32 without s and z: t as it is)
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
- * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b) are summed apart, each sum
+ * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b, of TWIN_GELU less the zero
+ * point, which all its blocks share where it is a left operand) are summed apart, each sum
  * with its range's scale. They are joined if scale2 = scale * m in every block, exactly, m a whole number,
  * 1 to 256: what is summed then are the low codes and m times the high ones, in one integer, with `scale`.
  * That takes sums that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code| below
- * 2^31, where 255 stands for any value that bytes hold, (b - 1) * m up to 255, and of GELU, up to 127, 383.
+ * 2^31, where 255 stands for any value that bytes hold, (b - 1) * m up to 255, and of GELU, 128 below its
+ * zero point to 127 above, 383.
  * In a matmul and in an attention, which do not know how many products there will be: if bytes hold the
  * values.
  *
- * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of joined ones
- * the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
+ * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of TWIN_GELU the
+ * most that one is from the zero point, of joined ones the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
  * |weight codes| (ASYMMETRIC: less their zero point), must stay below 2^31. No layer of up to 33155 inputs
  * is ever refused. Activations have no known codes: for them 128 stands for each right code, and k may be
  * 43804 for S8 at the left, 65793 for U8 with zero point 0, as for twins that are joined in bytes (GELU:
- * as S8), 131071 for other 8-bit twins.
+ * as S8), 131071 for other 8-bit twins, of TWIN_GELU with a zero point 65793 at least.
  *
  * Codes of activations are not checked against their quantizer's bits while running; plans write
  * only codes that lie inside. Others give defined results at the left of a product, unless they are

@@ -88,8 +88,8 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  *       QVITP_A_S16   16-bit integers
  *       QVITP_A_F32   float32
  *    Twin kernels take two planes, a = the low range's magnitudes and a2 = the high range's, where
- *    one of the two is zero in every position and none is above 128; they accumulate lo and hi apart
- *    and start at 0 (init is not read).
+ *    one of the two is zero in every position and none is above the tile's a_max; they accumulate lo
+ *    and hi apart and start at 0 (init is not read).
  *
  * B: one packed panel of nr columns, zero-padded, aligned to 64 bytes:
  *
@@ -111,6 +111,7 @@ struct qvitp_tile {
     const void *a, *a2;
     ptrdiff_t lda; /* bytes */
     const void *b;
+    int32_t a_max; /* twin kernels only: 1 to 255, and a_max * b_max at most the kernel's ab_max */
     int32_t b_max; /* integer kernels only */
     size_t column; /* of the tile's first column, into the epilogue's vectors */
     const void *residual;
@@ -138,6 +139,7 @@ struct qvitp_gemm_kernel {
     uint16_t mr, nr, kstep;
     uint16_t a_form;         /* QVITP_A_* */
     uint16_t wide;           /* 1: takes many panels in a call, to finish one while it sums the next */
+    uint16_t ab_max;         /* of twins, where pairs of products are added in 16 bits; 0: no limit */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
 
@@ -217,11 +219,12 @@ typedef void qvitp_rescale_fn(const struct qvitp_rescale *row);
  * The public encode: it divides, as ONNX QuantizeLinear does.
  *
  *     UNIFORM       round_half_even(clamp(x / scale, lo - zero, hi - zero)) + zero
- *     TWIN_GELU     x < 0: round_half_even(max(x / scale, lo)), else round_half_even(min(x / scale2, hi))
+ *     TWIN_GELU     x < 0: round_half_even(max(x / scale, lo - zero)) + zero,
+ *                   else round_half_even(min(x / scale2, hi - zero)) + zero
  *     TWIN_SOFTMAX  u = max(x / scale, 0); u < half: round_half_even(min(u, half - 1)),
  *                   else half + round_half_even(min(x / scale2, half - 1));  half = (hi + 1) / 2
  *
- * NaN becomes the lowest code (lo; 0 for the twins). Exactly n elements are touched; codes are bytes.
+ * NaN becomes the lowest code, lo; of twins the code of 0. Exactly n elements are touched; codes are bytes.
  */
 enum { QVITP_ENCODE_UNIFORM, QVITP_ENCODE_TWIN_SOFTMAX, QVITP_ENCODE_TWIN_GELU };
 
@@ -242,12 +245,12 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
  * range to dst2.
  *
  *     twin softmax  code < half: low = code, high = 0; else low = 0, high = code - half
- *     twin GELU     code < 0: low = -code, high = 0;   else low = 0, high = code
+ *     twin GELU     code < zero: low = zero - code, high = 0;   else low = 0, high = code - zero
  *
  * Joined twins become one plane of values, which its elements can hold:
  *
  *     softmax       code < half: code;  else (code - half) * high
- *     GELU          code < 0: code;     else code * high;      in bytes + 128
+ *     GELU          code < zero: code - zero;  else (code - zero) * high;      in bytes + 128
  */
 enum {
     QVITP_STAGE_U8,
@@ -264,6 +267,7 @@ struct qvitp_stage {
     void *dst, *dst2; /* aligned to 2; dst2 for twins only */
     int32_t form;     /* QVITP_STAGE_* */
     int32_t half;     /* softmax: 2^(bits - 1) */
+    int32_t zero;     /* GELU: the code of 0, -128 to 127 */
     int32_t high;     /* joined: 1 to 256 */
 };
 typedef void qvitp_stage_fn(const struct qvitp_stage *row);

@@ -90,17 +90,17 @@ static size_t find_spans(const char *quantizer, struct span out[2])
     double half = exp2(json_read_number(json_member(quantizer, "bits")) - 1);
     size_t count = 0;
     if (isnan(scale) || isnan(half)) return 0;
+    if (isnan(zero)) zero = 0;
     if (json_equals(scheme, "twin softmax")) {
         out[count++] = span_of(scale, half - 1, 0);
         out[count++] = span_of(scale2, half - 1, 0);
     } else if (json_equals(scheme, "twin gelu")) {
-        out[count++] = span_of(scale, half, 1);
-        out[count++] = span_of(scale2, half - 1, 0);
+        if (zero > -half) out[count++] = span_of(scale, zero + half, 1);
+        if (zero < half - 1) out[count++] = span_of(scale2, half - 1 - zero, 0);
     } else if (json_equals(scheme, "symmetric")) {
         out[count++] = span_of(scale, half, 1);
         out[count++] = span_of(scale, half - 1, 0);
     } else {
-        if (!(zero > 0)) zero = 0;
         if (zero > 0) out[count++] = span_of(scale, zero, 1);
         if (2 * half - 1 > zero) out[count++] = span_of(scale, 2 * half - 1 - zero, 0);
     }

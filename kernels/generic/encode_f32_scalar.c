@@ -18,11 +18,13 @@ static void twin_gelu(const struct qvitp_encode *run)
 {
     const float *x = run->x;
     uint8_t *codes = run->codes;
-    float scale = run->scale, scale2 = run->scale2, lo = run->lo, hi = run->hi;
+    float scale = run->scale, scale2 = run->scale2, zero = run->zero;
+    float lo = run->lo - zero, hi = run->hi - zero;
     for (size_t i = 0; i < run->n; i++) {
         float u = x[i] / (x[i] < 0 ? scale : scale2);
         float bottom = x[i] < 0 ? lo : 0, top = x[i] < 0 ? 0 : hi;
-        codes[i] = (uint8_t)(int32_t)qvitp_scalar_round(qvitp_scalar_clamp(u, bottom, top));
+        u = qvitp_scalar_round(qvitp_scalar_clamp(u, bottom, top));
+        codes[i] = (uint8_t)(int32_t)(u + zero);
     }
 }
 

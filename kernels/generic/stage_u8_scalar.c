@@ -9,7 +9,7 @@ void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
     const uint8_t *codes = row->codes;
     uint8_t *dst = row->dst, *dst2 = row->dst2;
     size_t n = row->n, rest = row->padded - n;
-    int32_t half = row->half;
+    int32_t half = row->half, zero = row->zero;
     if (row->form == QVITP_STAGE_U8) {
         memcpy(dst, codes, n);
     } else if (row->form == QVITP_STAGE_S8) {
@@ -18,8 +18,10 @@ void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
         for (size_t i = 0; i < n; i++)
             dst[i] = (uint8_t)(codes[i] < half ? codes[i] : (codes[i] - half) * row->high);
     } else if (row->form == QVITP_STAGE_JOINED_GELU) {
-        for (size_t i = 0; i < n; i++)
-            dst[i] = (uint8_t)(codes[i] & 0x80 ? codes[i] - 128 : 128 + codes[i] * row->high);
+        for (size_t i = 0; i < n; i++) {
+            int32_t steps = (int8_t)codes[i] - zero;
+            dst[i] = (uint8_t)(128 + (steps < 0 ? steps : steps * row->high));
+        }
     } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {
         for (size_t i = 0; i < n; i++) {
             dst[i] = codes[i] < half ? codes[i] : 0;
@@ -27,8 +29,9 @@ void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
         }
     } else {
         for (size_t i = 0; i < n; i++) {
-            dst[i] = (uint8_t)(codes[i] & 0x80 ? 0x100 - codes[i] : 0);
-            dst2[i] = codes[i] & 0x80 ? 0 : codes[i];
+            int32_t steps = (int8_t)codes[i] - zero;
+            dst[i] = (uint8_t)(steps < 0 ? -steps : 0);
+            dst2[i] = (uint8_t)(steps < 0 ? 0 : steps);
         }
     }
     memset(dst + n, 0, rest);

@@ -4,7 +4,7 @@
  * Saturation: vpmaddubsw adds two products in 16 bits, where up to INT16_MAX / (2 * a_max * b_max)
  * such pairs fit one upon the other. So many steps are summed in 16 bits before vpmaddwd by ones adds
  * neighbours into 32 bits. One step always fits where these kernels are used: 2 * 255 * 64 = 32640
- * of small weights, 2 * 128 * -128 = -32768 of twin magnitudes and any weights.
+ * of small weights, 2 * 128 * -128 = -32768 of twin magnitudes (ab_max) and any weights.
  *
  * Registers: with three or more steps, 12 sums of 16 bits for 6 rows, 2 of the panel, 1 broadcast, 1
  * product, and the 32-bit sums on the stack. With one or two, these are the 12, and each product goes

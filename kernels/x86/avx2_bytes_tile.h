@@ -96,7 +96,7 @@ QVITP_INLINE256 void qvitp_256_sum_twin(const struct qvitp_tile *tile, size_t m,
 {
     const ptrdiff_t to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
     const struct qvitp_bytes_rows rows = {0, 2 * m, to_high, tile->lda - to_high};
-    size_t blocks = qvitp_k_count(e), steps = qvitp_256_steps(128, tile->b_max);
+    size_t blocks = qvitp_k_count(e), steps = qvitp_256_steps(tile->a_max, tile->b_max);
     size_t column = tile->column * blocks, first = 0;
     for (size_t block = 0; block < blocks; block++, column += QVITP_BYTES_NR) {
         __m256i c[QVITP_BYTES_ROWS][2], zero = _mm256_setzero_si256();

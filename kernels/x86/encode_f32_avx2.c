@@ -18,9 +18,10 @@ QVITP_INLINE256 __m256i twin_gelu(__m256 x, const struct qvitp_encode *run)
     const __m256 zero = _mm256_setzero_ps();
     __m256 low = _mm256_cmp_ps(x, zero, _CMP_LT_OQ);
     __m256 scale = _mm256_blendv_ps(_mm256_set1_ps(run->scale2), _mm256_set1_ps(run->scale), low);
-    __m256 bottom = _mm256_and_ps(low, _mm256_set1_ps(run->lo));
-    __m256 top = _mm256_andnot_ps(low, _mm256_set1_ps(run->hi));
-    return _mm256_cvtps_epi32(qvitp_256_clamp(_mm256_div_ps(x, scale), bottom, top));
+    __m256 bottom = _mm256_and_ps(low, _mm256_set1_ps(run->lo - run->zero));
+    __m256 top = _mm256_andnot_ps(low, _mm256_set1_ps(run->hi - run->zero));
+    __m256i steps = _mm256_cvtps_epi32(qvitp_256_clamp(_mm256_div_ps(x, scale), bottom, top));
+    return _mm256_add_epi32(steps, _mm256_set1_epi32((int32_t)run->zero));
 }
 
 QVITP_INLINE256 __m256i twin_softmax(__m256 x, const struct qvitp_encode *run)

@@ -18,9 +18,10 @@ QVITP_INLINE512 __m128i twin_gelu(__m512 x, const struct qvitp_encode *run)
 {
     __mmask16 low = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
     __m512 scale = _mm512_mask_mov_ps(_mm512_set1_ps(run->scale2), low, _mm512_set1_ps(run->scale));
-    return qvitp_512_code(
-        qvitp_512_clamp(_mm512_div_ps(x, scale), _mm512_maskz_mov_ps(low, _mm512_set1_ps(run->lo)),
-                        _mm512_mask_mov_ps(_mm512_set1_ps(run->hi), low, _mm512_setzero_ps())));
+    __m512 bottom = _mm512_maskz_mov_ps(low, _mm512_set1_ps(run->lo - run->zero));
+    __m512 top = _mm512_maskz_mov_ps(~low, _mm512_set1_ps(run->hi - run->zero));
+    __m512i steps = _mm512_cvtps_epi32(qvitp_512_clamp(_mm512_div_ps(x, scale), bottom, top));
+    return _mm512_cvtepi32_epi8(_mm512_add_epi32(steps, _mm512_set1_epi32((int32_t)run->zero)));
 }
 
 QVITP_INLINE512 __m128i twin_softmax(__m512 x, const struct qvitp_encode *run)

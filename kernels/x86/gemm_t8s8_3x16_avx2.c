@@ -39,6 +39,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_t8s8_3x16_avx2 = {
     .nr = NR,
     .kstep = QVITP_BYTES_KSTEP,
     .a_form = QVITP_A_U8,
+    .ab_max = 1 << 14,
     .macs_per_cycle = 32,
 };
 

@@ -10,6 +10,16 @@ QVITP_INLINE256 __m256i times(__m256i x, int32_t factor)
     return _mm256_mullo_epi16(x, _mm256_set1_epi16((int16_t)factor));
 }
 
+/* Signed codes to how far they are below and above zero, as unsigned bytes. */
+QVITP_INLINE256 void split_gelu(__m256i code, int32_t zero, __m256i *low, __m256i *high)
+{
+    const __m256i sign = _mm256_set1_epi8((char)0x80);
+    const __m256i place = _mm256_xor_si256(code, sign),
+                  point = _mm256_set1_epi8((char)(zero + 128));
+    *low = _mm256_subs_epu8(point, place);
+    *high = _mm256_subs_epu8(place, point);
+}
+
 /* 32 codes to the low and the high plane's values, or to those of the one that there is. */
 QVITP_INLINE256 void split(__m256i code, const struct qvitp_stage *row, __m256i *low, __m256i *high)
 {
@@ -22,8 +32,8 @@ QVITP_INLINE256 void split(__m256i code, const struct qvitp_stage *row, __m256i 
         __m256i over = times(_mm256_and_si256(is_high, _mm256_sub_epi8(code, half)), row->high);
         *low = _mm256_blendv_epi8(code, over, is_high);
     } else if (row->form == QVITP_STAGE_JOINED_GELU) {
-        __m256i over = times(_mm256_max_epi8(code, _mm256_setzero_si256()), row->high);
-        __m256i value = _mm256_blendv_epi8(over, code, code); /* which goes by the sign */
+        split_gelu(code, row->zero, low, high);
+        __m256i value = _mm256_sub_epi8(times(*high, row->high), *low);
         *low = _mm256_xor_si256(value, _mm256_set1_epi8((char)0x80));
     } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {
         __m256i half = _mm256_set1_epi8((char)row->half);
@@ -31,9 +41,7 @@ QVITP_INLINE256 void split(__m256i code, const struct qvitp_stage *row, __m256i 
         *low = _mm256_andnot_si256(is_high, code);
         *high = _mm256_and_si256(is_high, _mm256_sub_epi8(code, half));
     } else if (row->form == QVITP_STAGE_TWIN_GELU) {
-        __m256i is_low = _mm256_cmpgt_epi8(_mm256_setzero_si256(), code);
-        *low = _mm256_and_si256(is_low, _mm256_abs_epi8(code));
-        *high = _mm256_andnot_si256(is_low, code);
+        split_gelu(code, row->zero, low, high);
     }
 }
 

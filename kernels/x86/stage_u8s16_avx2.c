@@ -16,7 +16,7 @@ QVITP_INLINE256 __m256i widen(__m128i codes, const struct qvitp_stage *row)
         return _mm256_blendv_epi8(_mm256_mullo_epi16(over, high), code, is_low);
     }
     if (row->form == QVITP_STAGE_JOINED_GELU) {
-        code = _mm256_cvtepi8_epi16(codes);
+        code = _mm256_sub_epi16(_mm256_cvtepi8_epi16(codes), _mm256_set1_epi16((int16_t)row->zero));
         __m256i is_low = _mm256_cmpgt_epi16(zero, code);
         return _mm256_blendv_epi8(_mm256_mullo_epi16(code, high), code, is_low);
     }

@@ -46,12 +46,17 @@ static void channel_range(const struct choice *g, size_t c, float *lo, float *hi
         *lo = i ? fminf(*lo, low) : low;
         *hi = i ? fmaxf(*hi, high) : high;
     }
+    const float seen = *lo;
     double half = ((double)*hi - (double)*lo) / 2 * g->solving->recipe.headroom;
     *lo -= (float)half;
     *hi += (float)half;
-    if (!g->first_lo) return;
-    *lo = fminf(*lo, g->first_lo[c]);
-    *hi = fmaxf(*hi, g->first_hi[c]);
+    if (g->first_lo) {
+        *lo = fminf(*lo, g->first_lo[c]);
+        *hi = fmaxf(*hi, g->first_hi[c]);
+    }
+    /* Room is for what may be; GELU's negative end is known. */
+    if (g->sites[0]->kind == QVIT_INPUT_GELU)
+        *lo = fmaxf(*lo, fminf(seen, -(float)QVITP_GELU_LOWEST));
 }
 
 /* Widens the ranges of the class tokens, the first rows, by those of one more site; `seen` and what is
@@ -106,7 +111,8 @@ static qvit_status clip_channels(struct choice *g, qvit_error *error)
     size_t *order = qvitp_pool_alloc(g->pool, rows->count, sizeof *order);
     if (!order) return qvitp_no_memory(error);
     size_t count = qvitp_sample_order(rows, plain, order);
-    int has_gradient = count && qvitp_sample_order(rows, judged, order) == count;
+    int has_gradient = count && qvitp_recipe_needs_gradient(&g->solving->recipe) &&
+                       qvitp_sample_order(rows, judged, order) == count;
     if (!count) return QVIT_OK;
     if (!has_gradient) qvitp_sample_order(rows, plain, order);
     float *x = qvitp_solve_gather(g->pool, rows, order, count, input), *gradient = NULL;
@@ -196,6 +202,13 @@ static void set_span(struct choice *g)
     g->out->coder = qvitp_span_coder(&g->out->span, 1);
 }
 
+/* Chunks would have zero points of their own, and sums of so many joined products must fit an int32. */
+static int may_be_uneven(const struct qvitp_recipe *recipe, const struct qvitp_site *site)
+{
+    const size_t most = (size_t)(255 * 128) * (size_t)(recipe->uneven + 1);
+    return recipe->chunks <= 1 && site->inputs <= INT32_MAX / most;
+}
+
 qvit_status qvitp_input_choose(const struct qvitp_solving *solving, struct qvitp_site *const *sites,
                                size_t count, struct qvitp_pool *pool, struct qvitp_input *out,
                                qvit_error *error)
@@ -209,6 +222,7 @@ qvit_status qvitp_input_choose(const struct qvitp_solving *solving, struct qvitp
         (struct qvitp_span){.scheme = qvitp_left_scheme(recipe, first->type, first->kind),
                             .bits = image ? 8 : recipe->input_bits,
                             .ratio = recipe->ratio,
+                            .uneven = may_be_uneven(recipe, first) ? recipe->uneven : 0,
                             .fixed = image};
     QVITP_TRY(set_first_rows(g, error));
     if (has_channels(g)) QVITP_TRY(set_channels(g, g->out->span.scheme, error));

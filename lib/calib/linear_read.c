@@ -87,9 +87,13 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
         if (!zero) return qvitp_no_memory(error);
     }
     if (!base || !block) return qvitp_no_memory(error);
+    /* Uneven ranges of 8 bits are too large for planes of bytes times bytes; all others may be apart. */
+    const struct qvitp_span *span = &g->input.span;
+    const int32_t joined = span->bits == 8 && recipe->weight_bits == 8 ? span->uneven : 0;
     p->product = (struct qvitp_product){.n = s->outputs,
                                         .k = s->inputs,
-                                        .twin = qvitp_scheme_is_twin(g->input.span.scheme),
+                                        .left = g->input.coder,
+                                        .joined = joined,
                                         .bits = recipe->weight_bits,
                                         .scales = scales,
                                         .base = base,

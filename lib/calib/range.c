@@ -4,9 +4,6 @@
 
 #include <math.h>
 
-/* GELU is nowhere below this. */
-#define GELU_LOWEST 0.16997124254703522
-
 qvit_scheme qvitp_left_scheme(const struct qvitp_recipe *r, qvit_site_type type,
                               qvit_input_kind kind)
 {
@@ -139,15 +136,19 @@ struct qvitp_coder qvitp_span_twin(const struct qvitp_span *s, int32_t cut)
     return c;
 }
 
-/* The high one of a twin GELU's scales goes to the nearest whole multiple of the low one, which loses the
- * bits that would not let it be exact. */
-static void make_whole(struct qvitp_coder *c)
+/* A scale without the bits that would not let its whole multiples be exact. */
+static float exact(float scale)
 {
     enum { EXACT_BITS = 16 }; /* of 24; the multiple takes 8 */
     int exponent;
-    double part = frexp((double)c->scale, &exponent);
-    double scale = ldexp(nearbyint(ldexp(part, EXACT_BITS)), exponent - EXACT_BITS);
-    double high = nearbyint((double)c->scale2 / scale);
+    double part = frexp((double)scale, &exponent);
+    return (float)ldexp(nearbyint(ldexp(part, EXACT_BITS)), exponent - EXACT_BITS);
+}
+
+/* The high one of a twin GELU's scales goes to the nearest whole multiple of the low one. */
+static void make_whole(struct qvitp_coder *c)
+{
+    const double scale = (double)exact(c->scale), high = nearbyint((double)c->scale2 / scale);
     if (high < 1 || high > QVITP_JOINED_MOST) return;
     c->scale = (float)scale;
     c->scale2 = (float)(scale * high);
@@ -178,19 +179,42 @@ static void join_ranges(struct qvitp_coder *c, int32_t ratio)
         make_power(c, ratio);
 }
 
+/* Half of the codes for either range. The low one is fixed: it just covers GELU's negative values. Searches
+ * move the other. */
+static struct qvitp_coder even_twin(const struct qvitp_span *s, double low, double high)
+{
+    struct qvitp_coder c = start(s);
+    c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
+    c.scale2 = qvitp_symmetric_scale(high, s->bits);
+    join_ranges(&c, s->ratio);
+    return c;
+}
+
+/* One step of the high range is so many of the low one: that divides the codes among them. */
+static struct qvitp_coder uneven_twin(const struct qvitp_span *s, double low, double high)
+{
+    struct qvitp_coder c = start(s);
+    const double steps = (double)((1 << s->bits) - 1), ratio = s->uneven;
+    double below = nearbyint(steps * low * ratio / (high + low * ratio));
+    below = fmin(fmax(below, 1), steps - 1);
+    double scale = high / (steps - below + 0.5) / ratio;
+    scale = fmax(scale,
+                 low / (below + 1)); /* of the least share for high ones the low ones get no more */
+    c.scale = exact(scale_of(scale));
+    c.scale2 = (float)(ratio * (double)c.scale);
+    c.zero = c.lo + (float)below;
+    return c;
+}
+
 struct qvitp_coder qvitp_span_coder(const struct qvitp_span *s, double factor)
 {
     if (s->scheme == QVIT_SCHEME_ASYMMETRIC) return asymmetric(s, factor);
     if (s->scheme == QVIT_SCHEME_TWIN_SOFTMAX) return qvitp_span_twin(s, 0);
-    struct qvitp_coder c = start(s);
     if (s->scheme == QVIT_SCHEME_TWIN_GELU) {
-        /* The low range is fixed: it just covers GELU's negative values. The search moves the other. */
-        double low = s->lo < 0 ? -(double)s->lo : GELU_LOWEST;
-        c.scale = scale_of(low / (double)(1 << (s->bits - 1)));
-        c.scale2 = qvitp_symmetric_scale(factor * (double)s->hi, s->bits);
-        join_ranges(&c, s->ratio);
-        return c;
+        double low = s->lo < 0 ? -(double)s->lo : QVITP_GELU_LOWEST, high = factor * (double)s->hi;
+        return s->uneven ? uneven_twin(s, low, high) : even_twin(s, low, high);
     }
+    struct qvitp_coder c = start(s);
     double top = fmax(-(double)s->lo, (double)s->hi);
     c.scale = qvitp_symmetric_scale(factor * top, s->bits);
     return c;

@@ -11,13 +11,19 @@
 #include "calib/stats.h"
 #include "quant/scheme.h"
 
+/* GELU is nowhere below minus this. */
+#define QVITP_GELU_LOWEST 0.16997124254703522
+
 struct qvitp_span {
     qvit_scheme scheme;
     int32_t bits;
     uint32_t flags;
     int32_t fixed; /* nothing to choose: the coder is the span's */
     int32_t ratio; /* of a twin GELU's scales, QVITP_RATIO_* */
-    float lo, hi;  /* lo <= 0 <= hi */
+    /* Of a twin GELU: the high scale is so many times the low one, and each range has as many codes as it
+     * then needs; 0: half of them each, and scales to fit. */
+    int32_t uneven;
+    float lo, hi; /* lo <= 0 <= hi */
 };
 
 /* The scheme of a left operand, by the kind of what produced it. */

@@ -64,7 +64,7 @@ static const struct qvitp_recipe recipes[] = {
      .rounds = 20,
      .inverse_grid = 1},
     {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .correct = 1},
-    {DEFAULTS, .name = "best", .twin_softmax = 1, .equalize = 1, .equalize_gelu = 0.75,
+    {DEFAULTS, .name = "best", .twin_softmax = 1, .uneven = 4, .equalize = 1, .equalize_gelu = 0.75,
      .channel_floor = 0.5, .gelu_floor = 0.7, .margin = 1, .headroom = 0.3, .center = 1, .gptq = 1,
      .correct = 1, .passes = 2, .ridge = 1, .in_order = 1, .block_length = 64,
      .reorder = QVITP_ORDER_CLUSTER},
@@ -100,6 +100,11 @@ int qvitp_recipe_needs_rows(const struct qvitp_recipe *r)
     return r->metric || r->gptq || r->correct || r->relative;
 }
 
+int qvitp_recipe_needs_gradient(const struct qvitp_recipe *r)
+{
+    return (r->metric && r->metric->gradient) || r->gptq;
+}
+
 void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
 {
     r->metric = NULL;
@@ -112,16 +117,15 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * with 4 bits tails are clipped, channel by channel, and searches decide, but not on more than half of a
  * range: a loss that 32 images measure would clip further than others bear. For the same reason weights
  * learn reluctantly to make up for the quantized prefix, with 4 bits from all tokens, and the less the
- * less there is to make up for. Twins for GELU are worth one decibel with 8 bits for inputs; where weights
- * have 4, these decide. A zero point for each block of inputs takes as much off the noise of weights of 4
- * bits, and loses two points of top-1 where inputs have 4, too.
+ * less there is to make up for. Twins for GELU, their codes shared unevenly, are worth two decibels with 8
+ * bits and more than one with 6; where weights have 4 bits and inputs more, the weights decide. A zero
+ * point for each block of inputs takes a decibel off the noise of weights of 4 bits, and loses two points
+ * of top-1 where inputs have 4, too.
  */
 static void suit_widths(struct qvitp_recipe *r)
 {
-    if (r->weight_bits >= 6 && r->input_bits == 8) {
-        r->ridge = r->weight_bits == 8 ? 100 : 10;
-        r->twin_gelu = 1;
-    }
+    r->twin_gelu = r->weight_bits >= 6 || r->input_bits < 6;
+    if (r->weight_bits >= 6 && r->input_bits == 8) r->ridge = r->weight_bits == 8 ? 100 : 10;
     if (r->input_bits < 8) {
         r->ridge = 5;
         r->relative = 1;
@@ -142,7 +146,7 @@ static void suit_widths(struct qvitp_recipe *r)
         r->equalize = 0.75;
         r->channel_floor = 0.5;
         r->gelu_floor = 0.8;
-        r->twin_gelu = r->clip = r->value_channels = 1;
+        r->clip = r->value_channels = 1;
         r->metric = &qvitp_metric_hessian;
         r->candidates = 16;
         r->refine = 6;
@@ -158,7 +162,7 @@ uint32_t qvit_recipe_needs(const qvit_solve_options *options)
     if (options && QVITP_READ(&o, options, NULL) != QVIT_OK) return 0;
     if (qvitp_recipe_read(&o, &r, NULL) != QVIT_OK) return 0;
     uint32_t rows = qvitp_recipe_needs_rows(&r) ? QVIT_NEEDS_ROWS : 0;
-    uint32_t gradient = (r.metric && r.metric->gradient) || r.gptq ? QVIT_NEEDS_GRADIENT : 0;
+    uint32_t gradient = qvitp_recipe_needs_gradient(&r) ? QVIT_NEEDS_GRADIENT : 0;
     uint32_t many = r.gptq ? QVIT_NEEDS_MANY_ROWS : 0;
     return rows | gradient | many | (r.in_order ? QVIT_NEEDS_PREFIX : 0);
 }

@@ -21,8 +21,8 @@ struct qvitp_recipe {
      * best of the grid, which then need not be fine. */
     double low, high;
     int32_t candidates, refine, rounds, inverse_grid;
-    /* Schemes. ratio: QVITP_RATIO_*. */
-    int32_t twin_softmax, twin_gelu, ratio, symmetric_input, layer_weights;
+    /* Schemes. ratio: QVITP_RATIO_*; uneven: see range.h. */
+    int32_t twin_softmax, twin_gelu, ratio, uneven, symmetric_input, layer_weights;
     int32_t asymmetric_weights; /* where their width allows it: qvitp_weights_have_zero */
     /* Attention: probabilities relative to their row's largest, a scale for each channel of V. */
     int32_t relative, value_channels;
@@ -54,6 +54,9 @@ static inline int qvitp_recipe_cuts(const struct qvitp_recipe *r)
 
 /* Whether it looks at kept rows, and not at statistics alone. */
 int qvitp_recipe_needs_rows(const struct qvitp_recipe *recipe);
+
+/* Whether it weighs errors by gradients: one that does not must not, should they be there for another. */
+int qvitp_recipe_needs_gradient(const struct qvitp_recipe *recipe);
 
 /* Leaves of a recipe what needs no search and no rows. */
 void qvitp_recipe_use_ranges(struct qvitp_recipe *recipe);

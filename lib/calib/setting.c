@@ -55,6 +55,7 @@ const struct qvitp_setting qvitp_settings[] = {
     OTHER("metric", QVITP_SETTING_METRIC),
     OTHER("twin", QVITP_SETTING_TWINS),
     CHOICE("ratio", ratio, "free", "low", "high", "whole"),
+    WHOLE("uneven", uneven, 0, 64),
     CHOICE("input", symmetric_input, "asymmetric", "symmetric"),
     CHOICE("weights", layer_weights, "row", "layer"),
     CHOICE("weight-codes", asymmetric_weights, "symmetric", "asymmetric"),

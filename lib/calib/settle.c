@@ -46,7 +46,8 @@ static qvit_status correct_bias(const struct qvitp_settling *s, struct work *w, 
 {
     size_t m = w->piece.m, n = s->product->n;
     const float *out = w->out, *target = w->piece.target;
-    const struct qvitp_row_sides rows = {m, n, n, target, w->piece.gradient};
+    const float *gradient = qvitp_recipe_needs_gradient(s->recipe) ? w->piece.gradient : NULL;
+    const struct qvitp_row_sides rows = {m, n, n, target, gradient};
     float *weight = qvitp_pool_alloc(&w->pool, m, sizeof *weight);
     if (!weight) return qvitp_no_memory(error);
     QVITP_TRY(qvitp_row_weights(&w->pool, &rows, s->recipe->row_floor, weight, error));

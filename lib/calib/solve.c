@@ -107,20 +107,20 @@ static qvit_status blocks_quantizer(struct qvitp_pool *pool, const struct qvitp_
         scale2[b] = coders[b].scale2;
         zero[b] = (int32_t)coders[b].zero;
     }
-    qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks, scale}};
+    qvit_parameter parameters[3] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks, scale}};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = span->scheme;
     o.bits = span->bits;
     o.flags = span->flags;
     o.granularity = g;
     o.parameters = parameters;
-    o.parameter_count = 2;
-    if (span->scheme == QVIT_SCHEME_SYMMETRIC)
-        o.parameter_count = 1;
-    else if (span->scheme == QVIT_SCHEME_ASYMMETRIC)
-        parameters[1] = (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, blocks, zero};
-    else
-        parameters[1] = (qvit_parameter){QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, blocks, scale2};
+    o.parameter_count = 1;
+    if (qvitp_scheme_has(span->scheme, QVIT_PARAMETER_ZERO_POINT))
+        parameters[o.parameter_count++] =
+            (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, blocks, zero};
+    if (qvitp_scheme_has(span->scheme, QVIT_PARAMETER_SCALE2))
+        parameters[o.parameter_count++] =
+            (qvit_parameter){QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, blocks, scale2};
     return qvit_quantizer_create(pool->engine, &o, out, error);
 }
 

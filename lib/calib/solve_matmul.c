@@ -80,7 +80,7 @@ static qvit_status set_products(struct solving *s, qvit_error *error)
         *p = (struct qvitp_product){.n = site->outputs,
                                     .k = site->inputs,
                                     .group = s->groups > 1 ? h : 0,
-                                    .twin = qvitp_scheme_is_twin(s->span->scheme),
+                                    .left = s->coder[s->groups > 1 ? h : 0],
                                     .by_k = !site->second_transposed && !s->by_channel,
                                     .bits = recipe->input_bits,
                                     .scales = count,

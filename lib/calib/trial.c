@@ -105,11 +105,22 @@ static int32_t right_max_of(const struct qvitp_product *p)
     return qvitp_right_max(p->bits, p->zero != NULL);
 }
 
+/* The left operand of a product, in K-blocks where the product is. */
+static struct qvitp_left left_of(const qvit_engine *engine, const struct qvitp_product *p,
+                                 const struct qvitp_coder *coder)
+{
+    struct qvitp_left left;
+    qvitp_left_codes(&left, engine, coder, right_max_of(p));
+    if (p->joined) qvitp_left_join(&left, engine, p->joined, p->k);
+    if (p->blocks) qvitp_left_cut(&left, engine, p->blocks);
+    return left;
+}
+
 /* The kernel whose panels a product has. */
 static const struct qvitp_gemm_kernel *kernel_of(const qvit_engine *engine,
                                                  const struct qvitp_product *p)
 {
-    return qvitp_codes_kernel(engine, p->twin, right_max_of(p), qvitp_product_k_blocks(p) > 1);
+    return left_of(engine, p, &p->left).kernel;
 }
 
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p)
@@ -198,22 +209,13 @@ void qvitp_trial_encode(const qvit_engine *engine, const struct qvitp_product *p
 
 /* ---- the product ---- */
 
-/* The left operand of a trial, in K-blocks where the product is. */
-static struct qvitp_left left_of(const struct qvitp_trial *t, const struct qvitp_coder *coder)
-{
-    struct qvitp_left left;
-    qvitp_left_codes(&left, t->engine, coder, right_max_of(t->product));
-    if (t->product->blocks) qvitp_left_cut(&left, t->engine, t->product->blocks);
-    return left;
-}
-
 void qvitp_trial_begin(const struct qvitp_trial *t, struct qvitp_scratch *s)
 {
     const struct qvitp_product *p = t->product;
     const size_t blocks = qvitp_product_k_blocks(p);
     for (size_t h = 0; h < blocks; h++) {
         const struct qvitp_coder *coder = &t->coder[p->coder_of ? p->coder_of[h] : 0];
-        const struct qvitp_left left = left_of(t, coder);
+        const struct qvitp_left left = left_of(t->engine, p, coder);
         const float sign = qvitp_low_sign(&left);
         size_t columns = qvitp_vector_columns(left.kernel, p->n);
         for (size_t j = 0; j < columns; j++) {
@@ -232,10 +234,12 @@ void qvitp_trial_rows(const struct qvitp_trial *t, struct qvitp_scratch *s, size
 {
     const struct qvitp_product *p = t->product;
     const size_t n = p->n, k = p->k;
-    const struct qvitp_left left = left_of(t, t->coder);
+    const struct qvitp_left left = left_of(t->engine, p, t->coder);
     struct qvitp_epilogue epilogue = {.init = s->init,
                                       .scale = s->scale,
                                       .scale2 = s->scale2,
+                                      .low = left.low,
+                                      .high = left.high,
                                       .bias = s->bias,
                                       .out = QVITP_OUT_F32};
     if (left.k_blocks) {

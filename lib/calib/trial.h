@@ -35,9 +35,10 @@ struct qvitp_piece {
 enum { QVITP_CUT_UNIT = 4 };
 
 struct qvitp_product {
-    size_t n, k, group; /* group: of its left operands */
-    int32_t twin;       /* these have twin codes */
-    int32_t by_k;       /* right is [k][n], else [n][k] */
+    size_t n, k, group;      /* group: of its left operands */
+    struct qvitp_coder left; /* one of their coders: all take its kernel */
+    int32_t joined;          /* twins with scales so many times apart, summed as one; or 0 */
+    int32_t by_k;            /* right is [k][n], else [n][k] */
     int32_t bits;  /* of the right codes: symmetric, narrow at 8, unless they have zero points */
     int32_t fixed; /* the scales are not searched */
     size_t scales; /* as many shares of the columns have one each; not 1: [n][k] only */

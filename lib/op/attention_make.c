@@ -218,7 +218,7 @@ qvit_status qvit_attention_create(const qvit_engine *engine, const qvit_attentio
         made.probability.stage_form = QVITP_STAGE_U8;
         made.probability.zero = 0;
     }
-    qvitp_left_join(&made.probability, engine, o.probability.quantizer, 0);
+    qvitp_left_join(&made.probability, engine, qvitp_left_multiple(o.probability.quantizer), 0);
     QVITP_TRY(qvitp_sums_fit(&made.query, o.head_dim, error));
     made.relative =
         o.probability.quantizer && (o.probability.quantizer->flags & QVIT_QUANTIZER_RELATIVE) != 0;

@@ -33,7 +33,8 @@ static int is_gelu(const struct qvitp_left *left)
 /* Whether bytes hold a twin's values, if a high code counts as `high` low ones. */
 static int fits_bytes(const struct qvitp_left *left, int32_t high)
 {
-    return (left->half - 1) * high <= (is_gelu(left) ? INT8_MAX : UINT8_MAX);
+    if (is_gelu(left)) return left->low_max <= -INT8_MIN && left->high_max * high <= INT8_MAX;
+    return left->high_max * high <= UINT8_MAX;
 }
 
 static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
@@ -41,6 +42,9 @@ static void choose_kernel(struct qvitp_left *left, const qvit_engine *engine)
     int wide = is_joined(left) && !fits_bytes(left, left->high);
     int32_t right_max = wide ? INT8_MAX : left->right_max; /* kernels of less read bytes */
     left->kernel = qvitp_codes_kernel(engine, left->twin, right_max, left->k_blocks != NULL);
+    if (left->twin && left->kernel->ab_max &&
+        qvitp_left_plane_max(left) * right_max > left->kernel->ab_max)
+        left->kernel = qvitp_kernels_scalar.gemm_t8s8_k; /* slow, and never wrong */
     left->stage =
         left->kernel->a_form == QVITP_A_S16 ? engine->kernels.stage_s16 : engine->kernels.stage;
 }
@@ -54,14 +58,32 @@ void qvitp_left_codes(struct qvitp_left *left, const qvit_engine *engine,
         [QVIT_SCHEME_TWIN_SOFTMAX] = QVITP_STAGE_TWIN_SOFTMAX,
         [QVIT_SCHEME_TWIN_GELU] = QVITP_STAGE_TWIN_GELU,
     };
-    int softmax = coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX;
+    const int32_t lo = (int32_t)coder->lo, hi = (int32_t)coder->hi, zero = (int32_t)coder->zero;
     *left = (struct qvitp_left){.stage_form = forms[coder->scheme],
-                                .half = ((int32_t)coder->hi + 1) / (softmax ? 2 : 1),
                                 .twin = qvitp_scheme_is_twin(coder->scheme),
                                 .right_max = right_max};
-    left->code_max = left->twin ? left->half : 255;
-    left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : (int32_t)coder->zero;
+    if (coder->scheme == QVIT_SCHEME_TWIN_SOFTMAX) {
+        left->half = left->code_max = (hi + 1) / 2;
+        left->low_max = left->high_max = left->half - 1;
+    } else if (coder->scheme == QVIT_SCHEME_TWIN_GELU) {
+        left->point = zero;
+        left->low_max = zero - lo, left->high_max = hi - zero;
+        left->code_max = qvitp_left_plane_max(left);
+    } else {
+        left->zero = coder->scheme == QVIT_SCHEME_SYMMETRIC ? 128 : zero;
+        left->code_max = 255;
+    }
     choose_kernel(left, engine);
+}
+
+/* Planes know one code of 0. */
+static qvit_status check_points(const qvit_quantizer *q, const char *name, qvit_error *error)
+{
+    for (size_t i = 1; qvitp_quantizer_is_twin(q) && q->zero_point && i < q->blocks; i++)
+        if (q->zero_point[i] != q->zero_point[0])
+            return qvitp_fail(error, QVIT_ERR_UNSUPPORTED,
+                              "%s: twin codes with different zero points", name);
+    return QVIT_OK;
 }
 
 qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
@@ -72,6 +94,7 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
     if (!port->quantizer) return QVIT_OK;
     if (qvitp_dtype_packed(port->dtype))
         return qvitp_fail(error, QVIT_ERR_UNSUPPORTED, "%s: activations of packed codes", name);
+    QVITP_TRY(check_points(port->quantizer, name, error));
     struct qvitp_coder coder = qvitp_quantizer_coder(port->quantizer, 0);
     qvitp_left_codes(left, engine, &coder, qvitp_quantizer_reach(right));
     return QVIT_OK;
@@ -92,8 +115,9 @@ enum { REACH_4 = 15 };
 
 /* How many times the first scale of every block the second one is, if that is the same whole number for
  * all and not too large; else 0. */
-static int32_t multiple(const qvit_quantizer *q)
+int32_t qvitp_left_multiple(const qvit_quantizer *q)
 {
+    if (!q || !q->scale2) return 0;
     int32_t common = 0;
     for (size_t i = 0; i < q->blocks; i++) {
         const double scale = (double)q->scale[i], scale2 = (double)q->scale2[i];
@@ -107,16 +131,15 @@ static int32_t multiple(const qvit_quantizer *q)
 /* The largest that a joined value may be in magnitude, its zero point included. */
 static int32_t largest(const struct qvitp_left *left, int32_t high)
 {
-    int32_t highest = (left->half - 1) * high;
+    int32_t highest = left->high_max * high;
     if (fits_bytes(left, high)) return is_gelu(left) ? 255 + 128 : 255;
-    return highest > left->half ? highest : left->half;
+    return highest > left->low_max ? highest : left->low_max;
 }
 
-void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, const qvit_quantizer *q,
-                     size_t k)
+void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, int32_t high, size_t k)
 {
-    int32_t high = left->twin ? multiple(q) : 0, gelu = is_gelu(left);
-    if (!high) return;
+    int32_t gelu = is_gelu(left);
+    if (!left->twin || !high) return;
     int bytes = fits_bytes(left, high);
     int32_t most = largest(left, high);
     if (k ? k > INT32_MAX / ((size_t)most * (size_t)left->right_max) : !bytes) return;

@@ -11,9 +11,10 @@
 /* The left operand as the kernel wants it. */
 struct qvitp_left {
     const struct qvitp_gemm_kernel *kernel;
-    qvitp_stage_fn *stage; /* NULL: float rows, always read in place */
-    int32_t stage_form, half;
-    int32_t twin; /* two planes */
+    qvitp_stage_fn *stage;           /* NULL: float rows, always read in place */
+    int32_t stage_form, half, point; /* half of a softmax's codes; the code of a GELU's 0 */
+    int32_t twin;                    /* two planes */
+    int32_t low_max, high_max;       /* twins: the largest of either range */
     int32_t low,
         high; /* joined: what codes of the ranges count; see struct qvitp_epilogue, qvitp_stage */
     int32_t zero;      /* point of the staged codes: a sum starts at -zero * column sum */
@@ -36,15 +37,21 @@ qvit_status qvitp_left_init(struct qvitp_left *left, const qvit_engine *engine,
                             qvit_error *error);
 
 /*
- * Joins the ranges of a twin whose second scale is a whole multiple of the first, scale2 = scale * high: low
+ * Joins the ranges of a twin if in all blocks the second scale is `high` times the first, a whole number: low
  * codes count once and high ones `high` times, and `scale` alone multiplies the sum. Where bytes hold these
  * values, or a kernel that reads 16-bit integers is there, they cost what plain codes times 8-bit weights cost;
  * elsewhere each range is summed apart, and the sums are joined. Does nothing for other left operands, and where
  * sums over k products could overflow. k 0: not known yet; then only what bytes hold is joined. Comes before
- * qvitp_left_cut.
+ * qvitp_left_cut. qvitp_left_multiple: the number of these coders, or 0.
  */
-void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine,
-                     const qvit_quantizer *quantizer, size_t k);
+void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, int32_t high, size_t k);
+int32_t qvitp_left_multiple(const qvit_quantizer *quantizer);
+
+/* Of a twin: the largest value of its planes. */
+static inline int32_t qvitp_left_plane_max(const struct qvitp_left *left)
+{
+    return left->low_max > left->high_max ? left->low_max : left->high_max;
+}
 
 /* What the scale of the low range is multiplied by: -1 where negative codes are summed as magnitudes, and
  * not joined to the others. */

@@ -380,7 +380,7 @@ static qvit_status design(struct qvitp_linear *p, const struct source *s, qvit_e
     const qvit_engine *engine = p->base.engine;
     QVITP_TRY(qvitp_left_init(&p->left, engine, &o->input, o->weight.quantizer, "input", error));
     p->k_blocks.count = 1;
-    qvitp_left_join(&p->left, engine, s->sides.input, p->k);
+    qvitp_left_join(&p->left, engine, qvitp_left_multiple(s->sides.input), p->k);
     if (s->sides.input) {
         p->k_blocks.count = qvitp_k_blocks_count(&s->sides);
         qvitp_left_cut(&p->left, engine, &p->k_blocks);

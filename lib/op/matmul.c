@@ -113,7 +113,7 @@ qvit_status qvit_matmul_create(const qvit_engine *engine, const qvit_matmul_opti
     QVITP_TRY(check_options(&o, error));
     struct qvitp_left left;
     QVITP_TRY(qvitp_left_init(&left, engine, &o.left, o.right.quantizer, "left", error));
-    qvitp_left_join(&left, engine, o.left.quantizer, 0);
+    qvitp_left_join(&left, engine, qvitp_left_multiple(o.left.quantizer), 0);
     struct matmul made = {.base = {.engine = engine, .op = QVITP_OP_MATMUL},
                           .left = left,
                           .heads = o.heads,

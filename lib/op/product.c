@@ -31,6 +31,7 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
                                 .dst = dst + to * qvitp_left_element(left),
                                 .form = left->stage_form,
                                 .half = left->half,
+                                .zero = left->point,
                                 .high = left->high};
     if (left->twin)
         stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
@@ -80,7 +81,9 @@ static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
 {
     const struct qvitp_gemm_kernel *kernel = b->left->kernel;
     size_t b_size = kernel->a_form == QVITP_A_F32 ? sizeof(float) : 1;
-    struct qvitp_tile tile = {.m = rows, .b_max = b->left->right_max, .ldr = b->ldr, .ldo = b->ldo};
+    struct qvitp_tile tile = {.m = rows, .ldr = b->ldr, .ldo = b->ldo};
+    tile.a_max = qvitp_left_plane_max(b->left);
+    tile.b_max = b->left->right_max;
     set_left(b, row, &tile);
     const char *residual = b->residual;
     if (residual) residual += (ptrdiff_t)row * b->ldr * (ptrdiff_t)b->residual_size;

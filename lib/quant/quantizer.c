@@ -48,9 +48,9 @@ static qvit_status take_zero_points(qvit_quantizer *q, const qvit_parameter *p, 
 {
     const int32_t *values = p->data;
     for (size_t i = 0; i < p->count; i++)
-        if (values[i] < 0 || (float)values[i] > q->hi)
-            return qvitp_fail(error, QVIT_ERR_VALUE, "zero point %zu is %d, outside 0..%d", i,
-                              (int)values[i], (int)q->hi);
+        if ((float)values[i] < q->lo || (float)values[i] > q->hi)
+            return qvitp_fail(error, QVIT_ERR_VALUE, "zero point %zu is %d, outside %d..%d", i,
+                              (int)values[i], (int)q->lo, (int)q->hi);
     int ok = 1;
     q->zero_point = qvitp_engine_copy(q->engine, values, p->count, sizeof *values, &ok);
     return ok ? QVIT_OK : qvitp_no_memory(error);
@@ -132,17 +132,17 @@ qvit_status qvitp_quantizer_layer(const qvit_engine *engine, qvit_scheme scheme,
                                   uint32_t flags, float scale, float scale2, int32_t zero_point,
                                   qvit_quantizer **out, qvit_error *error)
 {
-    qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 1, &scale}};
+    qvit_parameter parameters[3] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 1, &scale}};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = scheme;
     o.bits = bits;
     o.flags = flags;
     o.parameters = parameters;
     o.parameter_count = 1;
-    if (scheme == QVIT_SCHEME_ASYMMETRIC)
+    if (qvitp_scheme_has(scheme, QVIT_PARAMETER_ZERO_POINT))
         parameters[o.parameter_count++] =
             (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, 1, &zero_point};
-    else if (scheme != QVIT_SCHEME_SYMMETRIC)
+    if (qvitp_scheme_has(scheme, QVIT_PARAMETER_SCALE2))
         parameters[o.parameter_count++] =
             (qvit_parameter){QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, 1, &scale2};
     return qvit_quantizer_create(engine, &o, out, error);

@@ -12,7 +12,8 @@ static const struct qvitp_scheme schemes[] = {
                                 KEY(SCALE)},
     [QVIT_SCHEME_TWIN_SOFTMAX] = {"twin softmax", QVIT_DTYPE_U8, KEY(SCALE) | KEY(SCALE2),
                                   KEY(SCALE) | KEY(SCALE2)},
-    [QVIT_SCHEME_TWIN_GELU] = {"twin gelu", QVIT_DTYPE_S8, KEY(SCALE) | KEY(SCALE2),
+    [QVIT_SCHEME_TWIN_GELU] = {"twin gelu", QVIT_DTYPE_S8,
+                               KEY(SCALE) | KEY(SCALE2) | KEY(ZERO_POINT),
                                KEY(SCALE) | KEY(SCALE2)},
 };
 
@@ -33,7 +34,7 @@ void qvitp_scheme_range(qvit_scheme scheme, int32_t bits, uint32_t flags, float 
 int32_t qvitp_coder_encode(const struct qvitp_coder *c, float x)
 {
     if (c->scheme == QVIT_SCHEME_TWIN_GELU)
-        return qvitp_ref_encode_twin_gelu(x, c->scale, c->scale2, c->lo, c->hi);
+        return qvitp_ref_encode_twin_gelu(x, c->scale, c->scale2, c->zero, c->lo, c->hi);
     if (c->scheme == QVIT_SCHEME_TWIN_SOFTMAX)
         return qvitp_ref_encode_twin_softmax(x, c->scale, c->scale2, c->hi);
     return qvitp_ref_encode_uniform(x, c->scale, c->zero, c->lo, c->hi);
@@ -42,7 +43,7 @@ int32_t qvitp_coder_encode(const struct qvitp_coder *c, float x)
 float qvitp_coder_decode(const struct qvitp_coder *c, int32_t code)
 {
     if (c->scheme == QVIT_SCHEME_TWIN_GELU)
-        return qvitp_ref_decode_twin_gelu(code, c->scale, c->scale2);
+        return qvitp_ref_decode_twin_gelu(code, c->scale, c->scale2, c->zero);
     if (c->scheme == QVIT_SCHEME_TWIN_SOFTMAX)
         return qvitp_ref_decode_twin_softmax(code, c->scale, c->scale2, c->hi);
     return qvitp_ref_decode_uniform(code, c->scale, c->zero);

@@ -14,6 +14,12 @@ struct qvitp_scheme {
 /* NULL for an unknown scheme. */
 const struct qvitp_scheme *qvitp_scheme_find(qvit_scheme scheme);
 
+/* Whether a scheme that there is has these parameters. */
+static inline int qvitp_scheme_has(qvit_scheme scheme, qvit_parameter_key key)
+{
+    return qvitp_scheme_find(scheme)->keys >> key & 1;
+}
+
 static inline int qvitp_scheme_is_twin(qvit_scheme scheme)
 {
     return scheme == QVIT_SCHEME_TWIN_SOFTMAX || scheme == QVIT_SCHEME_TWIN_GELU;

@@ -31,10 +31,11 @@ float qvitp_ref_sum(const float *x, size_t n);
 /* ---- ref_encode.c: one value to its code and back (ONNX QuantizeLinear / DequantizeLinear) ---- */
 
 int32_t qvitp_ref_encode_uniform(float x, float scale, float zero, float lo, float hi);
-int32_t qvitp_ref_encode_twin_gelu(float x, float scale, float scale2, float lo, float hi);
+int32_t qvitp_ref_encode_twin_gelu(float x, float scale, float scale2, float zero, float lo,
+                                   float hi);
 int32_t qvitp_ref_encode_twin_softmax(float x, float scale, float scale2, float hi);
 float qvitp_ref_decode_uniform(int32_t code, float scale, float zero);
-float qvitp_ref_decode_twin_gelu(int32_t code, float scale, float scale2);
+float qvitp_ref_decode_twin_gelu(int32_t code, float scale, float scale2, float zero);
 float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, float hi);
 
 /* ---- ref_gemm.c: products of codes, and what follows them ---- */
@@ -67,9 +68,11 @@ void qvitp_ref_gemm_u8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
 void qvitp_ref_gemm_s8s8(size_t m, size_t n, size_t k, const int8_t *a, size_t lda, const int8_t *b,
                          size_t ldb, int32_t *acc, size_t ldc);
 /* Twin codes of a: the products of the two ranges, apart. Values, not magnitudes: the low range of
- * twin GELU codes is negative. half = 0 means twin GELU, else twin softmax with that half. */
+ * twin GELU codes is negative. half = 0 means twin GELU, with this code of 0, else twin softmax with that
+ * half. */
 void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda, int32_t half,
-                         const int8_t *b, size_t ldb, int32_t *lo, int32_t *hi, size_t ldc);
+                         int32_t zero, const int8_t *b, size_t ldb, int32_t *lo, int32_t *hi,
+                         size_t ldc);
 
 /* ---- one row each; the equations stand in kernels/kernels.h ---- */
 

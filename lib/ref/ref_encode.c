@@ -9,10 +9,12 @@ int32_t qvitp_ref_encode_uniform(float x, float scale, float zero, float lo, flo
     return (int32_t)(qvitp_ref_round(qvitp_ref_clamp(x / scale, lo - zero, hi - zero)) + zero);
 }
 
-int32_t qvitp_ref_encode_twin_gelu(float x, float scale, float scale2, float lo, float hi)
+int32_t qvitp_ref_encode_twin_gelu(float x, float scale, float scale2, float zero, float lo,
+                                   float hi)
 {
-    if (x < 0) return (int32_t)qvitp_ref_round(qvitp_ref_clamp(x / scale, lo, 0));
-    return (int32_t)qvitp_ref_round(qvitp_ref_clamp(x / scale2, 0, hi));
+    float low = qvitp_ref_clamp(x / scale, lo - zero, 0);
+    float high = qvitp_ref_clamp(x / scale2, 0, hi - zero);
+    return (int32_t)(qvitp_ref_round(x < 0 ? low : high) + zero);
 }
 
 int32_t qvitp_ref_encode_twin_softmax(float x, float scale, float scale2, float hi)
@@ -28,9 +30,10 @@ float qvitp_ref_decode_uniform(int32_t code, float scale, float zero)
     return ((float)code - zero) * scale;
 }
 
-float qvitp_ref_decode_twin_gelu(int32_t code, float scale, float scale2)
+float qvitp_ref_decode_twin_gelu(int32_t code, float scale, float scale2, float zero)
 {
-    return (float)code * (code < 0 ? scale : scale2);
+    float steps = (float)code - zero;
+    return steps * (steps < 0 ? scale : scale2);
 }
 
 float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, float hi)

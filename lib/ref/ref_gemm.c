@@ -27,23 +27,24 @@ void qvitp_ref_gemm_s8s8(size_t m, size_t n, size_t k, const int8_t *a, size_t l
 }
 
 /* The two parts of one twin code, as the integers that its range's scale multiplies. */
-static void split(uint8_t code, int32_t half, int32_t *lo, int32_t *hi)
+static void split(uint8_t code, int32_t half, int32_t zero, int32_t *lo, int32_t *hi)
 {
-    int32_t value = half ? code : (int8_t)code;
+    int32_t value = half ? code : (int8_t)code - zero;
     int32_t low_range = half ? value < half : value < 0;
     *lo = low_range ? value : 0;
     *hi = low_range ? 0 : value - half;
 }
 
 void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda, int32_t half,
-                         const int8_t *b, size_t ldb, int32_t *lo, int32_t *hi, size_t ldc)
+                         int32_t zero, const int8_t *b, size_t ldb, int32_t *lo, int32_t *hi,
+                         size_t ldc)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             int64_t sum_lo = 0, sum_hi = 0;
             for (size_t p = 0; p < k; p++) {
                 int32_t l, h;
-                split(a[i * lda + p], half, &l, &h);
+                split(a[i * lda + p], half, zero, &l, &h);
                 sum_lo += (int64_t)l * b[j * ldb + p];
                 sum_hi += (int64_t)h * b[j * ldb + p];
             }

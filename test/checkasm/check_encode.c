@@ -30,7 +30,7 @@ static uint8_t encoded(const struct qvitp_encode *run, float x)
     if (run->scheme == QVITP_ENCODE_UNIFORM)
         code = qvitp_ref_encode_uniform(x, run->scale, run->zero, run->lo, run->hi);
     else if (run->scheme == QVITP_ENCODE_TWIN_GELU)
-        code = qvitp_ref_encode_twin_gelu(x, run->scale, run->scale2, run->lo, run->hi);
+        code = qvitp_ref_encode_twin_gelu(x, run->scale, run->scale2, run->zero, run->lo, run->hi);
     else
         code = qvitp_ref_encode_twin_softmax(x, run->scale, run->scale2, run->hi);
     return (uint8_t)code;
@@ -45,7 +45,8 @@ static void encode_case(const struct qvitp_kernels *table, size_t n, int32_t sch
     struct qvitp_encode run = {.n = n, .scheme = scheme};
     run.lo = is_signed ? -levels / 2 : 0;
     run.hi = run.lo + levels - 1;
-    if (scheme == QVITP_ENCODE_UNIFORM) run.zero = run.lo + (float)check_below((size_t)levels);
+    if (scheme == QVITP_ENCODE_UNIFORM || (scheme == QVITP_ENCODE_TWIN_GELU && check_below(2)))
+        run.zero = run.lo + (float)check_below((size_t)levels);
     run.scale = check_below(2) ? exact : exact * (1.5f + 0.4f * check_uniform());
     run.scale2 = run.scale * (check_below(2) ? 16 : 1 + 10 * fabsf(check_uniform()));
     check_case("n %zu scheme %d lo %g hi %g zero %g scales %.9g %.9g side %d", n, scheme,
@@ -92,13 +93,26 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     size_t element = a_form == QVITP_A_S16 ? 2 : 1, bytes = padded * element;
     int32_t most = a_form == QVITP_A_S16 ? INT16_MAX : form == QVITP_STAGE_JOINED_GELU ? 127 : 255;
     if (form == QVITP_STAGE_JOINED_GELU) half = 1 << check_below(8);
-    int32_t high = most / (half > 1 ? half - 1 : 1);
+    int gelu = form == QVITP_STAGE_TWIN_GELU || form == QVITP_STAGE_JOINED_GELU;
+    int32_t zero = gelu && check_below(2) ? (int32_t)check_below(256) - 128 : 0, top = half - 1;
+    if (form ==
+        QVITP_STAGE_JOINED_GELU) { /* codes -half .. half - 1, as far apart as elements hold */
+        zero %= half;
+        if (half + zero > 128 || half - 1 - zero > most) zero = 0;
+        top = half - 1 - zero;
+    }
+    int32_t high = most / (top > 1 ? top : 1);
     high = 1 + (int32_t)check_below((size_t)(high < 256 ? high : 256));
     uint8_t *codes = check_place(SLOT_IN, n, 1, side);
-    struct qvitp_stage row = {
-        .n = n, .padded = padded, .codes = codes, .form = form, .half = half, .high = high};
-    check_case("n %zu padded %zu form %d half %d high %d side %d", n, padded, form, half, high,
-               side);
+    struct qvitp_stage row = {.n = n,
+                              .padded = padded,
+                              .codes = codes,
+                              .form = form,
+                              .half = half,
+                              .zero = zero,
+                              .high = high};
+    check_case("n %zu padded %zu form %d half %d zero %d high %d side %d", n, padded, form, half,
+               zero, high, side);
     for (size_t i = 0; i < n; i++) {
         codes[i] = (uint8_t)check_random();
         if (form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_JOINED_SOFTMAX)
@@ -114,6 +128,7 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     for (size_t i = 0; i < padded; i++) {
         int code = i < n ? codes[i] : 0, value = (int8_t)code, low = code, over = 0;
         if (form == QVITP_STAGE_S8 && i < n) low = value + 128;
+        if (gelu && i < n) value -= zero;
         if (form == QVITP_STAGE_TWIN_GELU) {
             low = value < 0 ? -value : 0;
             over = value < 0 ? 0 : value;

@@ -26,7 +26,7 @@ static struct {
     int32_t most_b, b_max;  /* of the slot; of the case: no value of B is larger in magnitude */
     size_t m, n, k, padded; /* padded: k, up to the k step */
     int fill_a, fill_b, side;
-    int32_t zero, half; /* plain operand's zero point; twin softmax, or 0 for twin GELU */
+    int32_t zero, half; /* zero point, also of twin GELU; of twin softmax, or 0 */
     int32_t high;       /* 0, or the twin's ranges are joined */
     size_t most_blocks; /* 1, or more in the group that is about K-blocks */
     size_t blocks, ends[MAX_BLOCKS];
@@ -42,6 +42,13 @@ static struct {
 } c;
 
 /* ---- operands ---- */
+
+/* The largest value of a twin's planes. */
+static int32_t plane_max(void)
+{
+    if (c.half) return c.half - 1;
+    return c.zero >= 0 ? c.zero + 128 : 127 - c.zero;
+}
 
 static int32_t fill(int how, size_t i, size_t hot, int32_t lo, int32_t hi)
 {
@@ -65,8 +72,9 @@ static void make_operands(void)
     int32_t top = c.kind == TWIN && c.half ? 2 * c.half - 1 : 255;
     for (size_t i = 0; i < c.m * c.k; i++) {
         c.a[i] = (uint8_t)fill(c.fill_a, i, hot_a, 0, top);
-        /* Signed codes have their extremes elsewhere. */
-        if (c.kind == TWIN && !c.half && c.fill_a != RANDOM && c.a[i]) c.a[i] ^= 0x7F;
+        /* Signed codes have their extremes elsewhere; what is 0 stays 0. */
+        if (c.kind == TWIN && !c.half && c.fill_a != RANDOM)
+            c.a[i] = (uint8_t)(!c.a[i] ? c.zero : c.zero < 0 ? 127 : -128);
         if (c.kind == FLOATS) c.fa[i] = check_normal();
     }
     for (size_t i = 0; i < c.n * c.k; i++) {
@@ -96,14 +104,15 @@ static void place_a(void)
         for (size_t p = 0; p < c.padded; p++) {
             size_t at = i * stride + p;
             uint8_t code = p < c.k ? c.a[i * c.k + p] : (uint8_t)check_random();
-            int is_low = c.half ? code < c.half : code >= 128;
+            int steps = (int8_t)code - c.zero; /* of a twin GELU */
+            int is_low = c.half ? code < c.half : steps < 0;
             if (c.kind == FLOATS) {
                 ((float *)plane)[at] = p < c.k ? c.fa[i * c.k + p] : check_normal();
             } else if (c.kind == PLAIN) {
                 put(plane, at, code);
             } else {
-                put(plane, at, is_low ? (uint8_t)(c.half ? code : -code) : 0);
-                put(plane2, at, is_low ? 0 : (uint8_t)(code - c.half));
+                put(plane, at, is_low ? (uint8_t)(c.half ? code : -steps) : 0);
+                put(plane2, at, is_low ? 0 : (uint8_t)(c.half ? code - c.half : steps));
             }
         }
     c.tile.a = plane;
@@ -159,7 +168,8 @@ static void multiply(void)
         if (c.kind == PLAIN)
             qvitp_ref_gemm_u8s8(c.m, c.n, k, a, c.k, c.zero, b, c.k, c.lo[h], MAX_NR);
         if (c.kind == TWIN)
-            qvitp_ref_gemm_t8s8(c.m, c.n, k, a, c.k, c.half, b, c.k, c.lo[h], c.hi[h], MAX_NR);
+            qvitp_ref_gemm_t8s8(c.m, c.n, k, a, c.k, c.half, c.zero, b, c.k, c.lo[h], c.hi[h],
+                                MAX_NR);
     }
     for (size_t i = 0; c.kind == FLOATS && i < c.m; i++)
         for (size_t j = 0; j < c.n; j++) {
@@ -355,6 +365,7 @@ static void run_case(float range, int out, int gelu, int residual, int mul)
     size_t stride = c.n + check_below(40) * check_below(2);
     c.padded = (c.k + c.kernel->kstep - 1) / c.kernel->kstep * c.kernel->kstep;
     c.tile = (struct qvitp_tile){.m = c.m, .n = c.n, .k = c.padded, .b_max = c.b_max};
+    c.tile.a_max = c.kind == TWIN ? plane_max() : 0;
     c.tile.column = check_below(4) * c.kernel->nr;
     c.side = (int)check_below(CHECK_SIDES);
     make_blocks();
@@ -385,12 +396,16 @@ static size_t some_depth(size_t which)
     return depths[which] ? depths[which] : near[check_below(5)];
 }
 
-/* Zero points and halves. One hot code leaves sums of 0 where there is no zero point: -0 meets -0. */
+/* Zero points and halves, that b_max leaves. One hot code leaves sums of 0 where there is no zero point: -0 meets -0. */
 static void draw_scheme(void)
 {
     c.zero = c.kind == PLAIN && c.fill_a != ONE_HOT ? (int32_t)check_below(256) : 0;
     c.half = c.kind == TWIN && check_below(2) ? 8 << check_below(5) : 0;
-    /* (1 + high) * 128 * 128 * k must fit 32 bits */
+    if (c.kind == TWIN && !c.half && check_below(2)) {
+        c.zero = (int32_t)check_below(256) - 128;
+        if (c.kernel->ab_max && plane_max() * c.b_max > c.kernel->ab_max) c.zero = 0;
+    }
+    /* (1 + high) * 255 * 128 * k must fit 32 bits */
     c.high = c.kind == TWIN && check_below(2) ? 1 + (int32_t)check_below(c.k <= 256 ? 256 : 16) : 0;
 }
 
@@ -468,8 +483,8 @@ static void epilogues(const struct qvitp_kernels *table)
         c.n = check_below(4) ? c.kernel->nr : 1 + check_below(c.kernel->nr);
         c.k = 1 + check_below(64);
         c.fill_a = check_below(4) ? RANDOM : ONE_HOT; /* zeros meet the special numbers */
-        draw_scheme();
         draw_b_max();
+        draw_scheme();
         run_case(ranges[r], QVITP_OUT_F32, gelu, residual, mul);
         run_case(ranges[r], QVITP_OUT_CODE, gelu, residual, mul);
     }

@@ -63,17 +63,22 @@ static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, in
     c.scale2 = c.high ? c.scale * (float)c.high : random_scale();
     c.lo = (float)(is_signed ? -half + (flags ? 1 : 0) : 0);
     c.hi = (float)(is_signed ? half - 1 : 2 * half - 1);
-    if (scheme == QVIT_SCHEME_ASYMMETRIC) c.zero = (int32_t)check_below((size_t)c.hi + 1);
-    qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 1, &c.scale},
-                                    {QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, 1, &c.scale2}};
-    if (!twin)
-        parameters[1] = (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, 1, &c.zero};
+    int has_zero =
+        scheme == QVIT_SCHEME_ASYMMETRIC || (scheme == QVIT_SCHEME_TWIN_GELU && check_below(2) > 0);
+    if (has_zero) c.zero = (int32_t)c.lo + (int32_t)check_below((size_t)(c.hi - c.lo) + 1);
+    qvit_parameter parameters[3] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, 1, &c.scale}};
+    size_t count = 1;
+    if (has_zero)
+        parameters[count++] =
+            (qvit_parameter){QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, 1, &c.zero};
+    if (twin)
+        parameters[count++] = (qvit_parameter){QVIT_PARAMETER_SCALE2, QVIT_DTYPE_F32, 1, &c.scale2};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = scheme;
     o.bits = bits;
     o.flags = flags;
     o.parameters = parameters;
-    o.parameter_count = scheme == QVIT_SCHEME_SYMMETRIC ? 1 : 2;
+    o.parameter_count = count;
     qvit_error error;
     try_call(qvit_quantizer_create(engine, &o, &c.quantizer, &error), &error);
     return c;
@@ -82,6 +87,7 @@ static struct coder make_coder(const qvit_engine *engine, qvit_scheme scheme, in
 /* The highest value of a twin whose ranges are joined. */
 static int32_t highest_joined(const struct coder *c)
 {
+    if (c->scheme == QVIT_SCHEME_TWIN_GELU) return ((int32_t)c->hi - c->zero) * c->high;
     return ((1 << (c->bits - 1)) - 1) * c->high;
 }
 
@@ -212,17 +218,19 @@ static void reference_sums(const struct linear_case *c, size_t i, size_t j, int3
         qvitp_ref_gemm_u8s8(1, 1, c->k, x, c->k, c->in.zero, w, c->k, lo, 1);
     } else {
         int softmax = c->in.scheme == QVIT_SCHEME_TWIN_SOFTMAX;
-        qvitp_ref_gemm_t8s8(1, 1, c->k, x, c->k, softmax ? half : 0, w, c->k, lo, hi, 1);
+        qvitp_ref_gemm_t8s8(1, 1, c->k, x, c->k, softmax ? half : 0, c->in.zero, w, c->k, lo, hi,
+                            1);
     }
 }
 
 /* Whether a twin's ranges are summed as one: if no sum could overflow, whatever the codes are. */
 static int joins(const struct linear_case *c)
 {
-    int64_t half = 1 << (c->in.bits - 1), gelu = c->in.scheme == QVIT_SCHEME_TWIN_GELU;
+    int gelu = c->in.scheme == QVIT_SCHEME_TWIN_GELU;
+    int64_t low = gelu ? c->in.zero - (int64_t)c->in.lo : (1 << (c->in.bits - 1)) - 1;
     if (!c->in.high) return 0;
-    int64_t high = highest_joined(&c->in), value = high > half ? high : half;
-    if (high <= (gelu ? 127 : 255)) value = gelu ? 383 : 255;
+    int64_t high = highest_joined(&c->in), value = high > low ? high : low;
+    if (high <= (gelu ? 127 : 255) && low <= 128) value = gelu ? 383 : 255;
     float below = (float)c->weight.zero - c->weight.lo,
           above = c->weight.hi - (float)c->weight.zero;
     return (int64_t)c->k * value * (int64_t)fmaxf(below, above) <= INT32_MAX;

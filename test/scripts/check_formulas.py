@@ -259,7 +259,7 @@ def asymmetric(values, scale, zero, bits):
             for t in quotients(values, scale)]
 
 
-def twin_softmax_code(x, scale, scale2, bits):
+def twin_softmax_code(x, scale, scale2, bits, zero=0):
     """PTQ4ViT, 3.2: R1 = [0, 2^(k-1) D1) and the rest, k - 1 bits each; the top bit says which."""
     half = 2 ** (bits - 1)
     if f32(x / scale) < half:
@@ -267,17 +267,18 @@ def twin_softmax_code(x, scale, scale2, bits):
     return half + clamp(round(f32(x / scale2)), 0, half - 1)
 
 
-def twin_gelu_code(x, scale, scale2, bits):
-    """PTQ4ViT, 3.2: R1 = [-2^(k-1) D1, 0] and R2 = [0, 2^(k-1) D2]; the sign says which."""
+def twin_gelu_code(x, scale, scale2, bits, zero=0):
+    """PTQ4ViT, 3.2: R1 = [-2^(k-1) D1, 0] and R2 = [0, 2^(k-1) D2]; the sign says which. A zero point
+    moves codes from the one to the other."""
     half = 2 ** (bits - 1)
     if x < 0:
-        return clamp(round(f32(x / scale)), -half, 0)
-    return clamp(round(f32(x / scale2)), 0, half - 1)
+        return zero + clamp(round(f32(x / scale)), -half - zero, 0)
+    return zero + clamp(round(f32(x / scale2)), 0, half - 1 - zero)
 
 
-def twin_value(code, scheme, scale, scale2, bits):
+def twin_value(code, scheme, scale, scale2, bits, zero=0):
     if scheme == TWIN_GELU:
-        return code * (scale if code < 0 else scale2)
+        return (code - zero) * (scale if code < zero else scale2)
     half = 2 ** (bits - 1)
     return code * scale if code < half else (code - half) * scale2
 
@@ -815,11 +816,14 @@ def twin_round_trip(library):
             scale2 = f32(random.uniform(0.5, 1.5) / half)
             scale = f32(scale2 / 2 ** random.randrange(8)) if scheme == TWIN_SOFTMAX \
                 else f32(random.uniform(0.01, 0.5) / half)
-            data = [(c.c_float * 1)(x) for x in (scale, scale2)]
-            parameters = (Parameter * 2)(*[Parameter(key, F32, 1, c.addressof(x))
-                                           for key, x in zip((SCALE, SCALE2), data)])
+            zero = random.randrange(-half, half) if scheme == TWIN_GELU else 0
+            data = [(c.c_float * 1)(x) for x in (scale, scale2)] + [(c.c_int32 * 1)(zero)]
+            parameters = (Parameter * 3)(*[Parameter(key, dtype_, 1, c.addressof(x)) for
+                                           key, dtype_, x in zip((SCALE, SCALE2, ZERO_POINT),
+                                                                 (F32, F32, S32), data)])
             options = library.options(QuantizerOptions, "qvit_quantizer_options", scheme=scheme,
-                                      bits=bits, parameters=parameters, count=2)
+                                      bits=bits, parameters=parameters,
+                                      count=3 if scheme == TWIN_GELU else 2)
             quantizer = library.make("qvit_quantizer_create", library.engine, c.byref(options))
             values = [random.uniform(-0.3, 1.7) for _ in range(300)] + [0.0, half * scale,
                                                                         -half * scale]
@@ -832,8 +836,8 @@ def twin_round_trip(library):
             library.call("qvit_quantizer_encode", quantizer, c.byref(source), c.byref(codes))
             library.call("qvit_quantizer_decode", quantizer, c.byref(codes), c.byref(back))
             for x, code, value in zip(values, codes.memory, back.memory):
-                wanted = code_of(x, scale, scale2, bits)
-                meaning = f32(twin_value(wanted, scheme, scale, scale2, bits))
+                wanted = code_of(x, scale, scale2, bits, zero)
+                meaning = f32(twin_value(wanted, scheme, scale, scale2, bits, zero))
                 if code != wanted or value != meaning:
                     raise AssertionError("%d bits, %.9g: code %d means %.9g, expected %d and %.9g" %
                                          (bits, x, code, value, wanted, meaning))

@@ -26,6 +26,7 @@ struct kit {
     qvit_engine *engine;
     struct heap heap; /* refuses what is too large, and must be empty in the end */
     const qvit_quantizer *u8, *s8, *narrow, *narrow4, *u4, *s4, *s6, *s7, *twin_softmax, *twin_gelu;
+    const qvit_quantizer *twin_points;
     const qvit_quantizer *relative;
     const qvit_quantizer *u8_columns, *s8_columns, *s8_rows, *narrow_columns, *narrow_five_rows;
     const qvit_quantizer *u8_five_columns, *u8_heads_zeros, *tiny, *huge_u8, *huge_s8;
@@ -55,6 +56,15 @@ static inline const qvit_quantizer *heads_with_zeros(void)
                           granularity_columns(kit.engine, HEADS * 2, HEADS), scale, NULL, zero);
 }
 
+/* Two halves of K columns with zero points of their own. */
+static inline const qvit_quantizer *twin_with_points(const qvit_engine *engine)
+{
+    static const float scale[2] = {0.01f, 0.01f}, scale2[2] = {0.04f, 0.04f};
+    static const int32_t zero[2] = {-70, -69};
+    return quantizer_with(engine, QVIT_SCHEME_TWIN_GELU, 8, 0, granularity_columns(engine, K, 2),
+                          scale, scale2, zero);
+}
+
 static inline void open_kit(void)
 {
     release(); /* what a test left behind that failed */
@@ -73,6 +83,7 @@ static inline void open_kit(void)
         quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, QVIT_QUANTIZER_RELATIVE, 0.001f, 0.01f, 0);
     kit.twin_softmax = quantizer_layer(e, QVIT_SCHEME_TWIN_SOFTMAX, 8, 0, 0.001f, 0.01f, 0);
     kit.twin_gelu = quantizer_layer(e, QVIT_SCHEME_TWIN_GELU, 8, 0, 0.001f, 0.01f, 0);
+    kit.twin_points = twin_with_points(e);
     kit.u8_columns = blocks(QVIT_SCHEME_ASYMMETRIC, 0, QVIT_ANY, K);
     kit.s8_columns = blocks(QVIT_SCHEME_SYMMETRIC, 0, QVIT_ANY, N);
     kit.s8_rows = blocks(QVIT_SCHEME_SYMMETRIC, 0, 3, QVIT_ANY);

@@ -567,7 +567,7 @@ static inline qvit_quantizer *quantizer_with(const qvit_engine *engine, qvit_sch
                                              const int32_t *zero_point)
 {
     size_t blocks = granularity ? qvit_granularity_blocks(granularity) : 1;
-    qvit_parameter parameters[2] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks, scale}};
+    qvit_parameter parameters[3] = {{QVIT_PARAMETER_SCALE, QVIT_DTYPE_F32, blocks, scale}};
     qvit_quantizer_options o = QVIT_QUANTIZER_OPTIONS_INIT;
     o.scheme = scheme, o.bits = bits, o.flags = flags, o.granularity = granularity;
     o.parameters = parameters, o.parameter_count = 1;
@@ -587,19 +587,22 @@ static inline bool scheme_is_twin(qvit_scheme scheme)
     return scheme == QVIT_SCHEME_TWIN_SOFTMAX || scheme == QVIT_SCHEME_TWIN_GELU;
 }
 
-/* One block. scale2 counts for twins, zero_point for ASYMMETRIC. */
+/* One block. scale2 counts for twins, zero_point for ASYMMETRIC and, if it is not 0, TWIN_GELU. */
 static inline qvit_quantizer *quantizer_layer(const qvit_engine *engine, qvit_scheme scheme,
                                               int32_t bits, uint32_t flags, float scale,
                                               float scale2, int32_t zero_point)
 {
-    return quantizer_with(engine, scheme, bits, flags, NULL, &scale,
-                          scheme_is_twin(scheme) ? &scale2 : NULL,
-                          scheme == QVIT_SCHEME_ASYMMETRIC ? &zero_point : NULL);
+    return quantizer_with(
+        engine, scheme, bits, flags, NULL, &scale, scheme_is_twin(scheme) ? &scale2 : NULL,
+        scheme == QVIT_SCHEME_ASYMMETRIC || (scheme == QVIT_SCHEME_TWIN_GELU && zero_point)
+            ? &zero_point
+            : NULL);
 }
 
 /*
  * Every block has parameters of its own, with which codes reach to about `range`. zero_point: that
- * of every block of an ASYMMETRIC one, or -1 for one of its own each.
+ * of every block of an ASYMMETRIC one, or -1 for one of its own each. TWIN_GELU has now and then one that
+ * all its blocks share.
  */
 static inline qvit_quantizer *quantizer_random(const qvit_engine *engine, qvit_scheme scheme,
                                                int32_t bits, uint32_t flags,
@@ -612,16 +615,20 @@ static inline qvit_quantizer *quantizer_random(const qvit_engine *engine, qvit_s
     size_t blocks = granularity ? qvit_granularity_blocks(granularity) : 1;
     if (blocks > MOST) FAIL("%zu blocks", blocks);
     int shift = test_below(2) ? (int)test_below(4) : -1; /* between a twin's scales */
+    bool gelu = scheme == QVIT_SCHEME_TWIN_GELU;
+    int32_t point = gelu ? (int32_t)test_below((size_t)1 << bits) - (1 << (bits - 1)) : 0;
     for (size_t b = 0; b < blocks; b++) {
         float top = range * random_between(0.75f, 1.25f) / (float)(1 << (bits - 1));
         bool twin = scheme_is_twin(scheme);
         scale2[b] = top;
         scale[b] = !twin ? top : shift < 0 ? top * random_between(0.1f, 0.5f) : ldexpf(top, -shift);
-        zero[b] = zero_point >= 0 ? zero_point : (int32_t)test_below((size_t)1 << bits);
+        zero[b] = gelu              ? point
+                  : zero_point >= 0 ? zero_point
+                                    : (int32_t)test_below((size_t)1 << bits);
     }
+    bool has_zero = scheme == QVIT_SCHEME_ASYMMETRIC || (gelu && test_below(2));
     return quantizer_with(engine, scheme, bits, flags, granularity, scale,
-                          scheme_is_twin(scheme) ? scale2 : NULL,
-                          scheme == QVIT_SCHEME_ASYMMETRIC ? zero : NULL);
+                          scheme_is_twin(scheme) ? scale2 : NULL, has_zero ? zero : NULL);
 }
 
 /* One block of a quantizer, in double precision: the scheme as qvit.h describes it. */
@@ -657,8 +664,8 @@ static inline double clamped(double x, double lo, double hi)
 static inline int coder_encode(const struct coder *c, double x)
 {
     if (c->scheme == QVIT_SCHEME_TWIN_GELU)
-        return x < 0 ? (int)nearbyint(clamped(x / c->scale, c->lo, 0))
-                     : (int)nearbyint(clamped(x / c->scale2, 0, c->hi));
+        return c->zero + (x < 0 ? (int)nearbyint(clamped(x / c->scale, c->lo - c->zero, 0))
+                                : (int)nearbyint(clamped(x / c->scale2, 0, c->hi - c->zero)));
     if (c->scheme == QVIT_SCHEME_TWIN_SOFTMAX) {
         int half = (c->hi + 1) / 2;
         if (x < half * c->scale) return (int)nearbyint(clamped(x / c->scale, 0, half - 1));
@@ -669,7 +676,8 @@ static inline int coder_encode(const struct coder *c, double x)
 
 static inline double coder_decode(const struct coder *c, int code)
 {
-    if (c->scheme == QVIT_SCHEME_TWIN_GELU) return code * (code < 0 ? c->scale : c->scale2);
+    if (c->scheme == QVIT_SCHEME_TWIN_GELU)
+        return (code - c->zero) * (code < c->zero ? c->scale : c->scale2);
     int half = (c->hi + 1) / 2;
     if (c->scheme == QVIT_SCHEME_TWIN_SOFTMAX)
         return code < half ? code * c->scale : (code - half) * c->scale2;

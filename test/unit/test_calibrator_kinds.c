@@ -204,6 +204,54 @@ static void scales_of_twins_may_be_multiples(void)
     scales_of_twins_are_multiples(1000); /* too far apart to be joined */
 }
 
+/* Uneven ranges: the scales are so many times apart, every code has its place in what was seen, and both ends
+ * are within half a step of it; which leaves the high range a finer step than half of the codes would. */
+static void codes_of_twins_may_be_shared_unevenly(void)
+{
+    qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, 1);
+    make_gelu(&x);
+    qvit_calibrator *c = calibrator_new(engine_new());
+    add_linear(c, QVIT_INPUT_GELU, &w, NULL);
+    observe(c, 0, &x);
+    double low = 0, high = 0;
+    for (size_t i = 0; i < 200 * 24; i++) {
+        low = fmax(low, -(double)((const float *)x.data)[i]);
+        high = fmax(high, (double)((const float *)x.data)[i]);
+    }
+    for (int bits = 4; bits <= 8; bits++)
+        for (int ratio = 2; ratio <= 16; ratio *= 2) {
+            char settings[40];
+            solve(c, "minmax", 8, bits, "twin=gelu");
+            const double even = scale2_of(input_of(result_of(c, 0)));
+            snprintf(settings, sizeof settings, "twin=gelu uneven=%d", ratio);
+            solve(c, "minmax", 8, bits, settings);
+            const qvit_quantizer *q = input_of(result_of(c, 0));
+            const double scale = scale_of(q, 0), below = zero_of(q) + (1 << (bits - 1));
+            CHECK_EQ(scale2_of(q), ratio * scale);
+            CHECK_NEAR(below * scale, low, (0.5 + ratio / 2.0) * scale);
+            CHECK_NEAR(((1 << bits) - 1 - below + 0.5) * ratio * scale, high, 1e-4 * high);
+            CHECK_EQ(scale2_of(q) < even, below < (1 << (bits - 1)));
+        }
+    give_back();
+}
+
+/* Where nothing positive was seen the low range has all codes but one, and holds what was. */
+static void uneven_twins_bear_one_sided_values(void)
+{
+    qvit_tensor w = matrix(5, 24, 1), x = matrix(200, 24, 0.05f);
+    for (size_t i = 0; i < 200 * 24; i++) tensor_set(&x, i, -fabs(tensor_get(&x, i)));
+    qvit_calibrator *c = calibrator_new(engine_new());
+    add_linear(c, QVIT_INPUT_GELU, &w, NULL);
+    observe(c, 0, &x);
+    solve(c, "minmax", 8, 8, "twin=gelu uneven=4");
+    const qvit_quantizer *q = input_of(result_of(c, 0));
+    double low = 0;
+    for (size_t i = 0; i < 200 * 24; i++) low = fmax(low, -tensor_get(&x, i));
+    CHECK_EQ(zero_of(q), 126);
+    CHECK_NEAR(scale_of(q, 0), low / 255, 1e-4 * low);
+    give_back();
+}
+
 /* Few bits and small values that matter are what twins are for. */
 static void twins_are_nearer_at_few_bits(void)
 {
@@ -266,6 +314,8 @@ int main(int argc, char **argv)
     RUN(softmax_inputs_share_one_quantizer_and_may_be_twins);
     RUN(gelu_inputs_may_be_twins);
     RUN(scales_of_twins_may_be_multiples);
+    RUN(codes_of_twins_may_be_shared_unevenly);
+    RUN(uneven_twins_bear_one_sided_values);
     RUN(twins_are_nearer_at_few_bits);
     RUN(images_stay_as_they_are);
     RUN(images_need_no_observation_without_a_search);

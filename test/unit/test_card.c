@@ -417,6 +417,7 @@ static void settings_are_told(void)
         {"twin=softmax", "twin_softmax", "\"yes\""},
         {"twin=gelu", "twin_gelu", "\"yes\""},
         {"ratio=low", "ratio", "\"low\""},
+        {"uneven=4", "uneven", "4"},
         {"input=symmetric", "input", "\"symmetric\""},
         {"weights=layer", "weights", "\"layer\""},
         {"weight-codes=asymmetric", "weight_codes", "\"asymmetric\""},

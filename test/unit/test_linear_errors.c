@@ -116,6 +116,7 @@ static void linear_plans_refuse_ports(void)
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight = port(QVIT_DTYPE_S4, kit.u4));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.weight = port(QVIT_DTYPE_S6, kit.u4));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight.quantizer = kit.twin_gelu);
+    BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.input = port(QVIT_DTYPE_S8, kit.twin_points));
     BAD(QVIT_ERR_UNSUPPORTED, linear.make.o.weight = port(QVIT_DTYPE_F32, NULL));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.residual = port(QVIT_DTYPE_U8, NULL));
     BAD(QVIT_ERR_ARGUMENT, linear.make.o.residual = port(QVIT_DTYPE_S8, kit.u8));

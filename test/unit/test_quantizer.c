@@ -62,9 +62,9 @@ static long defined_code(const struct rule *r, float x)
             return rounded(quotient(x, r->scale), 0, b - 1);
         return b + rounded(quotient(x, r->scale2), 0, b - 1);
     default:
-        if (isnan(x)) return 0;
-        if (x < 0) return rounded(quotient(x, r->scale), -b, 0);
-        return rounded(quotient(x, r->scale2), 0, b - 1);
+        if (isnan(x)) return r->zero;
+        if (x < 0) return r->zero + rounded(quotient(x, r->scale), -b - r->zero, 0);
+        return r->zero + rounded(quotient(x, r->scale2), 0, b - 1 - r->zero);
     }
 }
 
@@ -79,7 +79,7 @@ static double defined_value(const struct rule *r, long code)
     case QVIT_SCHEME_TWIN_SOFTMAX:
         return code < b ? (double)code * (double)r->scale : (double)(code - b) * (double)r->scale2;
     default:
-        return (double)code * (double)(code < 0 ? r->scale : r->scale2);
+        return (double)(code - r->zero) * (double)(code < r->zero ? r->scale : r->scale2);
     }
 }
 
@@ -101,6 +101,8 @@ static struct rule random_rule(qvit_scheme scheme, int bits)
     r.scale2 = test_below(2) ? random_scale() : r.scale;
     if (scheme == QVIT_SCHEME_SYMMETRIC) r.narrow = test_below(2);
     if (scheme == QVIT_SCHEME_ASYMMETRIC) r.zero = (int)test_below((size_t)1 << bits);
+    if (scheme == QVIT_SCHEME_TWIN_GELU && test_below(2))
+        r.zero = (int)test_below((size_t)1 << bits) - (1 << (bits - 1));
     return r;
 }
 
@@ -316,16 +318,23 @@ static void twin_softmax_is_one_range_or_the_other(void)
     release();
 }
 
-static void twin_gelu_is_told_apart_by_the_sign(void)
+/* With 8 codes on either side, and with 3 and 12: the high ones are nearer then. */
+static void twin_gelu_is_told_apart_by_the_zero_point(void)
 {
-    struct rule r = {QVIT_SCHEME_TWIN_GELU, 4, false, 0.17f / 8, 0.5f, 0};
+    static const struct rule rules[] = {{QVIT_SCHEME_TWIN_GELU, 4, false, 0.17f / 8, 0.5f, 0},
+                                        {QVIT_SCHEME_TWIN_GELU, 4, false, 0.17f / 3, 0.3f, -5}};
     for (size_t i = 0; i < COUNT; i++) input[i] = -0.17f + (float)i * 0.006f;
-    run_all(made(engine_new(), &r));
-    for (size_t i = 0; i < COUNT; i++) {
-        CHECK(input[i] < 0 ? (int8_t)coded[i] <= 0 : (int8_t)coded[i] >= 0);
-        CHECK_NEAR(faked[i], input[i], (input[i] < 0 ? 0.17 / 16 : 0.2501) + 1e-6);
+    for (size_t n = 0; n < 2; n++) {
+        const struct rule *r = &rules[n];
+        run_all(made(engine_new(), r));
+        for (size_t i = 0; i < COUNT; i++) {
+            int code = (int8_t)coded[i];
+            CHECK(input[i] < 0 ? code <= r->zero : code >= r->zero);
+            CHECK_NEAR(faked[i], input[i],
+                       (double)(input[i] < 0 ? r->scale : r->scale2) / 2 + 1e-6);
+        }
+        CHECK_EQ((int8_t)coded[0], -8);
     }
-    CHECK_EQ((int8_t)coded[0], -8);
     release();
 }
 
@@ -413,13 +422,15 @@ static void every_block_uses_its_own_scale(void)
             float scale[81], scale2[81];
             int32_t zero[81];
             struct rule r = random_rule(schemes[s], 2 + (int)test_below(7));
+            bool has_zero = r.scheme == QVIT_SCHEME_ASYMMETRIC || r.scheme == QVIT_SCHEME_TWIN_GELU;
             for (size_t i = 0; i < 81; i++) {
                 scale[i] = random_scale(), scale2[i] = random_scale();
                 zero[i] = (int32_t)test_below((size_t)1 << r.bits);
+                if (is_signed(r.scheme)) zero[i] -= 1 << (r.bits - 1);
             }
-            const qvit_quantizer *q = quantizer_with(
-                engine, r.scheme, r.bits, 0, g, scale, scheme_is_twin(r.scheme) ? scale2 : NULL,
-                r.scheme == QVIT_SCHEME_ASYMMETRIC ? zero : NULL);
+            const qvit_quantizer *q =
+                quantizer_with(engine, r.scheme, r.bits, 0, g, scale,
+                               scheme_is_twin(r.scheme) ? scale2 : NULL, has_zero ? zero : NULL);
             qvit_tensor in, codes;
             /* The last dimension is the columns, all others together are the rows. */
             qvit_tensor_init(&in, input, QVIT_DTYPE_F32, 3, (size_t[]){rows, 1, cols});
@@ -595,6 +606,14 @@ static void bad_zero_points_are_refused(void)
             CHECK_EQ(created_with(QVIT_SCHEME_ASYMMETRIC, bits, p, 2),
                      i < 2 ? QVIT_OK : QVIT_ERR_VALUE);
         }
+        const int32_t lowest = -(1 << (bits - 1)), highest = -lowest - 1;
+        const int32_t of_twins[] = {0, lowest, highest, lowest - 1, highest + 1, INT32_MIN};
+        for (size_t i = 0; i < sizeof of_twins / sizeof of_twins[0]; i++) {
+            const qvit_parameter p[3] = {
+                scale_1, {QVIT_PARAMETER_ZERO_POINT, QVIT_DTYPE_S32, 1, &of_twins[i]}, scale2_1};
+            CHECK_EQ(created_with(QVIT_SCHEME_TWIN_GELU, bits, p, 3),
+                     i < 3 ? QVIT_OK : QVIT_ERR_VALUE);
+        }
     }
 }
 
@@ -602,9 +621,10 @@ static void keys_must_be_known_and_come_once(void)
 {
     for (size_t s = 0; s < SCHEMES; s++) {
         bool twin = scheme_is_twin(schemes[s]), asymmetric = schemes[s] == QVIT_SCHEME_ASYMMETRIC;
+        bool gelu = schemes[s] == QVIT_SCHEME_TWIN_GELU;
         const qvit_parameter all[3] = {scale_1, scale2_1, zero_0};
         CHECK_EQ(created_with(schemes[s], 8, all, 2), twin ? QVIT_OK : QVIT_ERR_ARGUMENT);
-        CHECK_EQ(created_with(schemes[s], 8, all, 3), QVIT_ERR_ARGUMENT);
+        CHECK_EQ(created_with(schemes[s], 8, all, 3), gelu ? QVIT_OK : QVIT_ERR_ARGUMENT);
         const qvit_parameter shifted[2] = {scale_1, zero_0};
         CHECK_EQ(created_with(schemes[s], 8, shifted, 2), asymmetric ? QVIT_OK : QVIT_ERR_ARGUMENT);
         CHECK_EQ(created_with(schemes[s], 8, shifted, 1), twin ? QVIT_ERR_ARGUMENT : QVIT_OK);
@@ -774,7 +794,7 @@ int main(int argc, char **argv)
     RUN(quantizing_again_changes_nothing);
     RUN(numbers_come_within_half_a_step);
     RUN(twin_softmax_is_one_range_or_the_other);
-    RUN(twin_gelu_is_told_apart_by_the_sign);
+    RUN(twin_gelu_is_told_apart_by_the_zero_point);
     RUN(packed_codes_equal_whole_ones);
     RUN(types_that_cannot_hold_the_codes_are_refused);
     RUN(every_block_uses_its_own_scale);

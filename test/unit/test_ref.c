@@ -121,17 +121,19 @@ static void codes_survive_decoding(void)
     for (int code = 0; code < 256; code++) {
         float x = qvitp_ref_decode_uniform(code, s, 100);
         CHECK_EQ(qvitp_ref_encode_uniform(x, s, 100, 0, 255), code);
-        x = qvitp_ref_decode_twin_gelu(code - 128, s, s2);
-        CHECK_EQ(qvitp_ref_encode_twin_gelu(x, s, s2, -128, 127), code - 128);
+        for (int zero = -128; zero < 128; zero += 51) {
+            x = qvitp_ref_decode_twin_gelu(code - 128, s, s2, (float)zero);
+            CHECK_EQ(qvitp_ref_encode_twin_gelu(x, s, s2, (float)zero, -128, 127), code - 128);
+        }
         x = qvitp_ref_decode_twin_softmax(code, 1e-4f, 1.0f / 127, 255);
         /* The two ranges overlap: the lowest high codes come back as low ones. */
         if (code < 128 || code > 129)
             CHECK_EQ(qvitp_ref_encode_twin_softmax(x, 1e-4f, 1.0f / 127, 255), code);
     }
-    CHECK_EQ(qvitp_ref_encode_twin_gelu(NAN, s, s2, -128, 127), 0);
+    CHECK_EQ(qvitp_ref_encode_twin_gelu(NAN, s, s2, -9, -128, 127), -9);
     CHECK_EQ(qvitp_ref_encode_twin_softmax(NAN, s, s2, 255), 0);
     CHECK_EQ(qvitp_ref_encode_twin_softmax(-1, s, s2, 255), 0);
-    CHECK_EQ(qvitp_ref_encode_twin_gelu(-INFINITY, s, s2, -128, 127), -128);
+    CHECK_EQ(qvitp_ref_encode_twin_gelu(-INFINITY, s, s2, -9, -128, 127), -128);
     CHECK_EQ(qvitp_ref_encode_twin_softmax(INFINITY, s, s2, 255), 255);
 }
 
@@ -154,13 +156,14 @@ static void products_are_those_of_decoded_codes(void)
     qvitp_ref_gemm_s8s8(M, COLUMNS, K, signed_a, K, b, K, plain, COLUMNS);
     CHECK(!memcmp(plain, shifted, sizeof plain));
 
-    for (int32_t half = 0; half <= 128; half += 128) {
-        qvitp_ref_gemm_t8s8(M, COLUMNS, K, a, K, half, b, K, lo, hi, COLUMNS);
+    for (int32_t scheme = 0; scheme < 3; scheme++) {
+        int32_t half = scheme ? 0 : 128, zero = scheme == 2 ? -70 : 0;
+        qvitp_ref_gemm_t8s8(M, COLUMNS, K, a, K, half, zero, b, K, lo, hi, COLUMNS);
         for (size_t i = 0; i < M; i++)
             for (size_t j = 0; j < COLUMNS; j++) {
                 double sum = 0, got = lo[i * COLUMNS + j] * low + hi[i * COLUMNS + j] * high;
                 for (size_t p = 0; p < K; p++) {
-                    int code = half ? a[i * K + p] : (int8_t)a[i * K + p];
+                    int code = half ? a[i * K + p] : (int8_t)a[i * K + p] - zero;
                     int in_low = half ? code < half : code < 0;
                     sum += (in_low ? code * low : (code - half) * high) * b[j * K + p];
                 }
