@@ -634,8 +634,8 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * point meet weights of 8 bits.
  *
  * TWIN_GELU without a zero point halves its codes, as in the paper. But GELU's negative side is short:
- * about 50 codes below the zero point and 205 above, of scales 4 times apart, take a decibel off the
- * noise of a whole ViT (uneven= in calibration), and those of 6 bits two.
+ * 30 to 80 of 256 codes below the zero point and the others above it, of scales 8 times apart, take
+ * a decibel off the noise of a whole ViT (uneven= in calibration), and at 6 bits nearly two.
  *
  * PTQ4ViT's own figures for its twins, ViT-S/224, per cent of top-1 at 8 and at 6 bits: with its
  * Hessian metric 80.93 and 77.20 without twins, 81.11 and 78.57 with softmax, 80.84 and 76.93 with
@@ -1140,7 +1140,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             tokens, by this part of what 1024 samples would show
  *                                             beyond those seen (0)
  *       headroom=0..4                         stretch the range of every channel by this part, that of
- *                                             Q, K and V by half of it (0)
+ *                                             Q, K and V by half of it; GELU's not below its least
+ *                                             value, -0.17, if nothing below was seen (0)
  *       rounding=nearest|gptq                 of weights (nearest); gptq, arXiv 2210.17323, with scales
  *                                             that suit it
  *       damping=, passes=0..100               of gptq: 0.01 of the mean diagonal, sweeps of coordinate
@@ -1246,9 +1247,8 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               gptq, corrected biases, behind the quantized prefix; at less than 8 bits for inputs
  *               relative probabilities, which attention plans alone take; at less than 6 also clipped
  *               channels, a scale for each column of V, and a search (metric mse or hessian); twins
- *               for GELU at 8 bits for inputs and 6 or more for weights, and at less than 6 for
- *               inputs (with ratio=whole, about as exact, AVX2 runs fc2 in 0.6 of the time). Weights have
- *               a scale for every 64 inputs of an output, which are reordered, and those of up to 4 bits,
+ *               for GELU with uneven=8, but where weights have 5 bits or less and inputs 6 or more. Weights
+ *               have a scale for every 64 inputs of an output, which are reordered, and those of up to 4 bits,
  *               at 6 or more for inputs, a zero point beside it; block-length=0 leaves blocks out: plans
  *               then run some per cent faster
  *   ptq-sl      sub-layer scales (arXiv 2110.07809): 4 x 4 blocks of each weight matrix, searched block

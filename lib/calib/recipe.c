@@ -64,7 +64,7 @@ static const struct qvitp_recipe recipes[] = {
      .rounds = 20,
      .inverse_grid = 1},
     {DEFAULTS, .name = "aciq", .range = QVITP_RANGE_ACIQ, .correct = 1},
-    {DEFAULTS, .name = "best", .twin_softmax = 1, .uneven = 4, .equalize = 1, .equalize_gelu = 0.75,
+    {DEFAULTS, .name = "best", .twin_softmax = 1, .uneven = 8, .equalize = 1, .equalize_gelu = 0.75,
      .channel_floor = 0.5, .gelu_floor = 0.7, .margin = 1, .headroom = 0.3, .center = 1, .gptq = 1,
      .correct = 1, .passes = 2, .ridge = 1, .in_order = 1, .block_length = 64,
      .reorder = QVITP_ORDER_CLUSTER},
@@ -118,7 +118,7 @@ void qvitp_recipe_use_ranges(struct qvitp_recipe *r)
  * range: a loss that 32 images measure would clip further than others bear. For the same reason weights
  * learn reluctantly to make up for the quantized prefix, with 4 bits from all tokens, and the less the
  * less there is to make up for. Twins for GELU, their codes shared unevenly, are worth two decibels with 8
- * bits and more than one with 6; where weights have 4 bits and inputs more, the weights decide. A zero
+ * bits and one and a half with 6; where weights have 4 bits and inputs more, the weights decide. A zero
  * point for each block of inputs takes a decibel off the noise of weights of 4 bits, and loses two points
  * of top-1 where inputs have 4, too.
  */
