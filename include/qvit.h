@@ -629,9 +629,9 @@ QVIT_API size_t qvit_granularity_block_of(const qvit_granularity *granularity, s
  * negative side of GELU. If one of its scales is 1 to 256 times the other, as in the paper (ratio= in
  * calibration), its ranges are joined (section 10), and the product that reads them takes no more time
  * than plain codes times 8-bit weights: where bytes hold the joined values, as of most softmaxes of 4
- * bits, and in linear plans with AVX2. Ranges that are summed apart take twice the multiplications and
- * up to twice the time; with AVX2 far more where codes of a TWIN_GELU that are over 129 from its zero
- * point meet weights of 8 bits.
+ * bits, and in linear plans with AVX2 where 16-bit integers do. Ranges that are summed apart take twice the multiplications and
+ * up to twice the time; with AVX2 far more where a TWIN_GELU is so, and the most that a code is from its
+ * zero point, times the largest |weight code|, is over 16384: scalar code does that.
  *
  * TWIN_GELU without a zero point halves its codes, as in the paper. But GELU's negative side is short:
  * 30 to 80 of 256 codes below the zero point and the others above it, of scales 8 times apart, take
@@ -747,7 +747,7 @@ QVIT_API const qvit_granularity *qvit_quantizer_granularity(const qvit_quantizer
 
 /*
  * Finds a parameter array; the data stays the quantizer's, valid as long, and must not be written.
- * An ASYMMETRIC quantizer made without zero points has none: take 0. Any thread. Errors: ARGUMENT
+ * A quantizer made without zero points has none: take 0. Any thread. Errors: ARGUMENT
  * (NULL, or a key that this quantizer does not have; *out is then all zero).
  */
 QVIT_API qvit_status qvit_quantizer_parameter(const qvit_quantizer *quantizer, qvit_parameter_key key,
@@ -1085,8 +1085,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                                             nearest whole multiple (free). Softmax's are powers
  *       uneven=0..64                          of a twin GELU: the high scale is so many times the low
  *                                             one, and each range has as many codes as it then needs;
- *                                             0: either has half of them, and ratio= counts. Without
- *                                             chunks, and where sums of joined codes fit (0)
+ *                                             0: either has half of them, and ratio= counts. Not with
+ *                                             chunks, nor for over 65793 / (uneven + 1) inputs (0)
  *       input=asymmetric|symmetric            plain inputs of linear sites, and probabilities
  *                                             (asymmetric); the left operand of a matmul of GENERIC
  *                                             kind is always SYMMETRIC, so that Q, K and V can be
@@ -1182,7 +1182,8 @@ QVIT_API qvit_status qvit_calibrator_load(qvit_calibrator *calibrator, const voi
  *                 negative was seen. Searches move scale2 alone. With uneven=m, max drawn in or out by
  *                 a search: c codes lie below the zero point, c the share of m * -min in max - m * min,
  *                 1 to 2^bits - 2, and 2^bits - 1 - c above it; scale2 = max / (2^bits - 1/2 - c), scale
- *                 = scale2 / m, but for bits that would not let scale * m be exact
+ *                 = scale2 / m, at least -min / (c + 1), but for bits that would not let scale * m be
+ *                 exact
  *
  * weights=row is the finer choice; it costs 4 bytes an output and no time, as the kernel multiplies
  * every column by a factor of its own anyway. weights=layer is for comparisons with methods that
@@ -1526,17 +1527,17 @@ QVIT_API qvit_status qvit_calibrator_card(const qvit_calibrator *calibrator,
  *     code = round(clamp(t * mul + add, lowest code, highest code)), NaN: the lowest code
  *
  * Twins. The low and the high codes of a twin (those of TWIN_SOFTMAX less b, of TWIN_GELU less the zero
- * point, which all its blocks share where it is a left operand) are summed apart, each sum
- * with its range's scale. They are joined if scale2 = scale * m in every block, exactly, m a whole number,
- * 1 to 256: what is summed then are the low codes and m times the high ones, in one integer, with `scale`.
- * That takes sums that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code| below
- * 2^31, where 255 stands for any value that bytes hold, (b - 1) * m up to 255, and of GELU, 128 below its
- * zero point to 127 above, 383.
- * In a matmul and in an attention, which do not know how many products there will be: if bytes hold the
- * values.
+ * point, which all its blocks share where it is a left operand) are summed apart, each sum with its
+ * range's scale. They are joined if scale2 = scale * m in every block, exactly, m a whole number, 1 to
+ * 256: what is summed then are the low codes and m times the high ones, in one integer, with `scale`.
+ * That takes sums that fit 32 bits. In a linear plan: inputs * largest value * largest |weight code|
+ * below 2^31, where 255 stands for any value that bytes hold, (b - 1) * m up to 255, and of GELU, 128
+ * below its zero point to 127 above, 383. In a matmul and in an attention, which do not know how many
+ * products there will be: if bytes hold the values.
  *
- * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of TWIN_GELU the
- * most that one is from the zero point, of joined ones the largest value), plus the zero point (S8, and joined GELU codes in bytes: 128), times the sum of
+ * Overflow. For each output the largest code (255 for U8 and S8 at any width, b for twins, of TWIN_GELU
+ * the most that one is from the zero point, of joined ones the largest value), plus the zero point (S8,
+ * and joined GELU codes in bytes: 128), times the sum of
  * |weight codes| (ASYMMETRIC: less their zero point), must stay below 2^31. No layer of up to 33155 inputs
  * is ever refused. Activations have no known codes: for them 128 stands for each right code, and k may be
  * 43804 for S8 at the left, 65793 for U8 with zero point 0, as for twins that are joined in bytes (GELU:
@@ -1719,7 +1720,7 @@ QVIT_API qvit_status qvit_linear_run(const qvit_plan *plan, const qvit_linear_ar
  *   right_transposed  nonzero: right is [.., n, k], else [.., k, n]
  *   scale     a factor, as d^-1/2 of attention scores; 0: 1; may be negative
  *
- * All heads of a U8 left operand have the same zero point. Blocks of heads are equal and in order.
+ * All heads of a left operand have the same zero point. Blocks of heads are equal and in order.
  */
 typedef struct qvit_matmul_options {
     size_t struct_size;

@@ -126,15 +126,12 @@ static qvit_status describe(struct cutting *c, int weights, int inputs, qvit_err
 
 /* ---- the cut ---- */
 
-/* Blocks begin at multiples of the unit; those that this leaves empty are dropped. */
+/* Blocks begin at multiples of the unit; those that this leaves empty are dropped. The last one is padded
+ * when its kernel is known. */
 static qvit_status take_bounds(struct cutting *c, const struct qvitp_partition *p,
                                qvit_error *error)
 {
     struct qvitp_k_blocks *b = &c->out->blocks;
-    const struct qvitp_recipe *r = &c->solving->recipe;
-    const struct qvitp_gemm_kernel *kernel =
-        qvitp_codes_kernel(c->solving->engine, qvitp_scheme_is_twin(c->input->span.scheme),
-                           qvitp_right_max(r->weight_bits, qvitp_weights_have_zero(r)), 1);
     size_t *starts = qvitp_pool_alloc(c->pool, p->blocks + 1, 2 * sizeof *starts), count = 0;
     if (!starts) return qvitp_no_memory(error);
     for (size_t i = 0; i < p->blocks; i++) {
@@ -143,8 +140,8 @@ static qvit_status take_bounds(struct cutting *c, const struct qvitp_partition *
     }
     starts[count] = c->inputs;
     *b = (struct qvitp_k_blocks){.count = count, .starts = starts, .ends = starts + p->blocks + 1};
-    for (size_t i = 0; i < count; i++) b->ends[i] = qvitp_round_up(starts[i + 1], kernel->kstep);
-    b->packed = b->ends[count - 1];
+    for (size_t i = 0; i < count; i++) b->ends[i] = starts[i + 1];
+    b->packed = c->inputs;
     return QVIT_OK;
 }
 

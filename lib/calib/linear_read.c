@@ -1,6 +1,7 @@
 /* linear_read.c - weights and rows of linear sites, as they are encoded and in the order of places. */
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/shares.h"
 #include "calib/linear_group.h"
@@ -72,6 +73,14 @@ static void set_first_scale(const struct qvitp_recipe *recipe, const struct qvit
     if (product->zero) product->zero[at] = zero;
 }
 
+/* All products of a group have the same kernel. */
+static void pad_last_block(struct qvitp_linear_group *g, const struct qvitp_product *p)
+{
+    struct qvitp_k_blocks *b = &g->cut.blocks;
+    const size_t step = qvitp_product_kernel(g->solving->engine, p)->kstep;
+    b->packed = b->ends[b->count - 1] = qvitp_round_up(p->k, step);
+}
+
 static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear_part *p,
                                qvit_error *error)
 {
@@ -87,13 +96,14 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
         if (!zero) return qvitp_no_memory(error);
     }
     if (!base || !block) return qvitp_no_memory(error);
-    /* Uneven ranges of 8 bits are too large for planes of bytes times bytes; all others may be apart. */
+    /* Uneven ranges of 8 bits may be too large for planes of bytes, but for small weights. */
     const struct qvitp_span *span = &g->input.span;
-    const int32_t joined = span->bits == 8 && recipe->weight_bits == 8 ? span->uneven : 0;
+    const int joined =
+        span->bits == 8 && qvitp_right_max(recipe->weight_bits, zero != NULL) > QVITP_S7_MAX;
     p->product = (struct qvitp_product){.n = s->outputs,
                                         .k = s->inputs,
                                         .left = g->input.coder,
-                                        .joined = joined,
+                                        .joined = joined ? span->uneven : 0,
                                         .bits = recipe->weight_bits,
                                         .scales = scales,
                                         .base = base,
@@ -103,6 +113,7 @@ static qvit_status set_product(struct qvitp_linear_group *g, struct qvitp_linear
                                         .piece = &p->piece,
                                         .blocks = blocks,
                                         .coder_of = g->cut.chunks > 1 ? g->cut.chunk_of : NULL};
+    if (blocks) pad_last_block(g, &p->product);
     for (size_t i = 0; i < all; i++) set_first_scale(recipe, p, i % scales, i / scales, block);
     return QVIT_OK;
 }

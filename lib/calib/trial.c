@@ -116,21 +116,20 @@ static struct qvitp_left left_of(const qvit_engine *engine, const struct qvitp_p
     return left;
 }
 
-/* The kernel whose panels a product has. */
-static const struct qvitp_gemm_kernel *kernel_of(const qvit_engine *engine,
-                                                 const struct qvitp_product *p)
+const struct qvitp_gemm_kernel *qvitp_product_kernel(const qvit_engine *engine,
+                                                     const struct qvitp_product *p)
 {
     return left_of(engine, p, &p->left).kernel;
 }
 
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p)
 {
-    return qvitp_packed_bytes(kernel_of(engine, p), p->n, p->k);
+    return qvitp_packed_bytes(qvitp_product_kernel(engine, p), p->n, p->k);
 }
 
 size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p)
 {
-    return qvitp_mul(qvitp_product_k_blocks(p), qvitp_vector_columns(kernel_of(engine, p), p->n));
+    return qvitp_mul(qvitp_product_k_blocks(p), qvitp_vector_columns(qvitp_product_kernel(engine, p), p->n));
 }
 
 /* ---- the operands ---- */
@@ -152,7 +151,7 @@ void qvitp_left_encode(const qvit_engine *engine, const struct qvitp_product *p,
 void qvitp_trial_pack(const qvit_engine *engine, const struct qvitp_product *p,
                       const uint8_t *codes, void *panels, int32_t *sums)
 {
-    const struct qvitp_gemm_kernel *kernel = kernel_of(engine, p);
+    const struct qvitp_gemm_kernel *kernel = qvitp_product_kernel(engine, p);
     const size_t stride = qvitp_vector_columns(kernel, p->n);
     struct qvitp_operand operand = {codes, (ptrdiff_t)(p->by_k ? p->n : p->k), NULL, p->by_k};
     qvitp_pack(kernel, &operand, p->n, p->k, panels);

@@ -103,6 +103,10 @@ struct qvitp_scratch {
 size_t qvitp_scratch_carve(const qvit_engine *engine, const struct qvitp_sizes *most, char *base,
                            struct qvitp_scratch *s);
 
+/* The kernel whose panels a product has, and that multiplies them. */
+const struct qvitp_gemm_kernel *qvitp_product_kernel(const qvit_engine *engine,
+                                                     const struct qvitp_product *p);
+
 /* Bytes of the panels, and number of the sums, of a product's right operand. */
 size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *p);
 size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p);

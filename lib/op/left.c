@@ -143,7 +143,8 @@ void qvitp_left_join(struct qvitp_left *left, const qvit_engine *engine, int32_t
     int bytes = fits_bytes(left, high);
     int32_t most = largest(left, high);
     if (k ? k > INT32_MAX / ((size_t)most * (size_t)left->right_max) : !bytes) return;
-    int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && left->right_max > REACH_4;
+    int words = engine->kernels.gemm_u8s8->a_form == QVITP_A_S16 && left->right_max > REACH_4 &&
+                left->high_max * high <= INT16_MAX;
     left->high = high;
     if (bytes || words) {
         left->twin = 0;

@@ -26,7 +26,7 @@ static inline int qvitp_scheme_is_twin(qvit_scheme scheme)
 }
 
 /* Twins whose second scale is 1 to MOST times the first, a whole number, are summed as one (op/left.h): 16
- * bits hold 127 times MOST. */
+ * bits hold 127 times MOST, all that a twin without a zero point has. */
 enum { QVITP_JOINED_MOST = 256 };
 
 /* The lowest and the highest code. */
