@@ -129,7 +129,8 @@ size_t qvitp_panel_bytes(const qvit_engine *engine, const struct qvitp_product *
 
 size_t qvitp_sum_count(const qvit_engine *engine, const struct qvitp_product *p)
 {
-    return qvitp_mul(qvitp_product_k_blocks(p), qvitp_vector_columns(qvitp_product_kernel(engine, p), p->n));
+    return qvitp_mul(qvitp_product_k_blocks(p),
+                     qvitp_vector_columns(qvitp_product_kernel(engine, p), p->n));
 }
 
 /* ---- the operands ---- */

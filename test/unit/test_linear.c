@@ -286,6 +286,50 @@ static void weights_of_every_type_make_the_same_plan(void)
         }
 }
 
+/* Twins whose values, times the multiple between their scales, are too large for 16 bits: each instruction set
+ * has a way to sum them. */
+static void far_codes_of_twins_are_summed_exactly(void)
+{
+    enum { ROWS = 5, COLUMNS = 37, DEPTH = 16 };
+    for (size_t i = 0; i < isa_variant_count(); i++)
+        for (int32_t multiple = 120; multiple <= 256; multiple += 34) {
+            const qvit_engine *engine = engine_with(isa_variants[i], NULL, NULL);
+            const float scale = 0x1p-12f, step = 0x1p-7f;
+            struct view x = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){ROWS, DEPTH});
+            struct view w = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){COLUMNS, DEPTH});
+            struct view y = view_dense(QVIT_DTYPE_F32, 2, (size_t[]){ROWS, COLUMNS});
+            for (size_t k = 0; k < ROWS * DEPTH; k++)
+                tensor_set(&x.t, k, test_below(3) ? (int)test_below(256) - 128 : 127);
+            for (size_t k = 0; k < COLUMNS * DEPTH; k++)
+                tensor_set(&w.t, k, (int)test_below(255) - 127);
+            qvit_linear_options o = QVIT_LINEAR_OPTIONS_INIT;
+            o.input.quantizer = quantizer_layer(engine, QVIT_SCHEME_TWIN_GELU, 8, 0, scale,
+                                                scale * (float)multiple, -127);
+            o.weight.quantizer = quantizer_layer(engine, QVIT_SCHEME_SYMMETRIC, 8,
+                                                 QVIT_QUANTIZER_NARROW, step, 0, 0);
+            o.input.dtype = o.weight.dtype = QVIT_DTYPE_S8, o.output.dtype = QVIT_DTYPE_F32;
+            o.weights = &w.t;
+            qvit_plan *plan;
+            MUST(qvit_linear_create(engine, &o, &plan, &why));
+            run_plan(plan, &x.t, NULL, &y.t, ROWS);
+            for (size_t row = 0; row < ROWS; row++)
+                for (size_t j = 0; j < COLUMNS; j++) {
+                    double sum = 0, size = 0;
+                    for (size_t k = 0; k < DEPTH; k++) {
+                        double steps = tensor_get(&x.t, row * DEPTH + k) + 127;
+                        double term = (steps < 0 ? steps : steps * multiple) *
+                                      tensor_get(&w.t, j * DEPTH + k);
+                        sum += term, size += fabs(term);
+                    }
+                    CHECK_NEAR(tensor_get(&y.t, row * COLUMNS + j),
+                               sum * (double)scale * (double)step,
+                               1e-7 * size * (double)scale * (double)step);
+                }
+            qvit_plan_destroy(plan);
+            release();
+        }
+}
+
 /* Everything given at creation is copied: it may change or go before the plan runs. */
 static void a_plan_keeps_nothing_of_the_caller(void)
 {
@@ -411,6 +455,7 @@ int main(int argc, char **argv)
     RUN(nan_residuals_give_the_lowest_code);
     RUN(infinite_residuals_saturate);
     RUN(weights_of_every_type_make_the_same_plan);
+    RUN(far_codes_of_twins_are_summed_exactly);
     RUN(a_plan_keeps_nothing_of_the_caller);
     RUN(threads_share_a_plan);
     RUN(a_plan_tells_about_itself);
