@@ -78,7 +78,7 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
  *
  * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr; a wide kernel takes any n >= 1, whose panels
- * follow one another in b. The kernel owns its edges: it writes exactly m x n elements of out and reads
+ * follow one another in b, and a tall one any m >= 1. The kernel owns its edges: it writes exactly m x n elements of out and reads
  * exactly m x n of the residual.
  *
  * A: m rows of k codes. `a` is row-major with lda bytes between rows, in the kernel's own element
@@ -138,13 +138,13 @@ struct qvitp_gemm_kernel {
     qvitp_gemm_fn *run;
     uint16_t mr, nr, kstep;
     uint16_t a_form;         /* QVITP_A_* */
-    uint16_t wide;           /* 1: takes many panels in a call, to finish one while it sums the next */
+    uint16_t wide, tall;     /* 1: takes many panels, and rows, to finish one panel while it sums the next */
     uint16_t ab_max;         /* of twins, where pairs of products are added in 16 bits; 0: no limit */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
 
 /*
- * ---- Softmax of one row, to probabilities or to codes ---------------------------------------------
+ * ---- Softmax of rows, to probabilities or to codes --------------------------------------------------
  *
  *     s[j] = scores[j] (+ bias[j]) (+ mask[j])          in this order, where given
  *     top  = the largest s[j] (NaN is passed over; -infinity if there is none)
@@ -158,19 +158,21 @@ struct qvitp_gemm_kernel {
  *     relative (CODE, sum not NULL): mul and mul2 are used as they are, not divided by the sum, which is
  *            stored for who divides later: *sum = sum, and 0 where every output is 0
  *
- * scores is scratch memory of the caller, aligned to 64, padded to a multiple of 16 floats (content of
- * the padding undefined); the kernel may overwrite it. bias, mask and dst have exactly n elements.
+ * Many rows, so that a kernel can begin one while it waits for the largest score, or the sum, of another.
+ * scores is scratch memory of the caller, each row aligned to 64, padded to a multiple of 16 floats (content
+ * of the padding undefined); the kernel may overwrite it. Rows of bias, mask and dst have exactly n elements.
  */
 struct qvitp_softmax {
-    size_t n; /* >= 1 */
+    size_t m, n; /* rows and columns, >= 1 */
     float *scores;
-    const float *bias, *mask; /* or NULL */
-    void *dst;                /* float or byte */
-    float *sum;               /* NULL, or relative */
+    const float *bias, *mask;     /* or NULL */
+    void *dst;                    /* float or byte */
+    float *sum;                   /* [m]; NULL, or relative */
+    ptrdiff_t lds, ldb, ldm, ldd; /* elements between rows of scores, bias, mask and dst */
     float mul, mul2, hi, half;
     int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
-typedef void qvitp_softmax_fn(const struct qvitp_softmax *row);
+typedef void qvitp_softmax_fn(const struct qvitp_softmax *rows);
 
 /*
  * ---- Layer normalisation of one row, to floats or to codes ----------------------------------------

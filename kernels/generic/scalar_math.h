@@ -25,25 +25,20 @@ static inline float qvitp_scalar_clamp(float x, float lo, float hi)
     return x < hi ? x : hi;
 }
 
-/* x >= -86 or anything that gives 0: smaller numbers, -infinity, NaN. */
+/* x >= QVITP_EXP_LOW or anything that gives 0: smaller numbers, -infinity, NaN. */
 static inline float qvitp_scalar_exp(float x)
 {
-    /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
-    float shifted = x * QVITP_LOG2_E + QVITP_ROUND_MAGIC;
-    float n = shifted - QVITP_ROUND_MAGIC;
-    float r = (x - n * QVITP_LN2_HIGH) - n * QVITP_LN2_LOW;
-    float q = QVITP_EXP_Q4;
-    q = q * r + QVITP_EXP_Q3;
-    q = q * r + QVITP_EXP_Q2;
-    q = q * r + QVITP_EXP_Q1;
-    q = q * r + QVITP_EXP_Q0;
-    float p = ((q * r) * r + r) + 1.0f;
-    uint32_t bits, power;
-    memcpy(&bits, &p, sizeof bits);
-    memcpy(&power, &shifted, sizeof power);
-    bits += power << 23;
-    memcpy(&p, &bits, sizeof p);
-    return x >= QVITP_EXP_LOW ? p : 0.0f;
+    static const float roots[QVITP_EXP_ROOTS] = {QVITP_EXP_ROOTS_OF_2};
+    /* The low bits of `shifted` are those of n. */
+    float t = x * QVITP_EXP_SCALE, shifted = t + QVITP_ROUND_MAGIC;
+    float r = t - (shifted - QVITP_ROUND_MAGIC), root;
+    uint32_t n, bits;
+    memcpy(&n, &shifted, sizeof n);
+    memcpy(&bits, &roots[n % QVITP_EXP_ROOTS], sizeof bits);
+    bits += n / QVITP_EXP_ROOTS << 23;
+    memcpy(&root, &bits, sizeof root);
+    float e = root + (root * r) * (QVITP_EXP_C2 * r + QVITP_EXP_C1);
+    return x >= QVITP_EXP_LOW ? e : 0.0f;
 }
 
 static inline float qvitp_scalar_gelu(float x)

@@ -94,6 +94,25 @@ QVITP_INLINE256 __m256 qvitp_256_step(__m256 q, __m256 r, __m256 c)
     return _mm256_add_ps(_mm256_mul_ps(q, r), c);
 }
 
+/* The root of 2 that each n names by its low four bits: two permutations and a choice. The bits of root i are
+ * those of 2^(i / 16) less i / 16 of an exponent, so that n, shifted by 19, adds what is left of it. */
+QVITP_INLINE256 __m256 qvitp_256_root(__m256i n)
+{
+    static const float table[QVITP_EXP_ROOTS]
+        __attribute__((aligned(32))) = {QVITP_EXP_ROOTS_OF_2};
+    const __m256i i = _mm256_slli_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), 19);
+    const __m256i half = _mm256_set1_epi32(8 << 19);
+    __m256i low = _mm256_sub_epi32(_mm256_load_si256((const __m256i *)table), i);
+    __m256i high = _mm256_sub_epi32(_mm256_load_si256((const __m256i *)(table + 8)),
+                                    _mm256_add_epi32(i, half));
+    __m256 root = _mm256_blendv_ps(
+        _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, n)),
+        _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, n)),
+        _mm256_castsi256_ps(_mm256_slli_epi32(n, 28)));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(root), _mm256_slli_epi32(n, 19)));
+}
+
 /*
  * x = exp(x) of `count` vectors, a constant wherever this is called. Each operation of one waits for that
  * before it: they advance together, step by step, since a core looks ahead by two or three such chains.
@@ -101,37 +120,22 @@ QVITP_INLINE256 __m256 qvitp_256_step(__m256 q, __m256 r, __m256 c)
 QVITP_INLINE256 void qvitp_256_exp(size_t count, __m256 x[])
 {
     enum { MOST = 4 };
-    static const float higher[] = {QVITP_EXP_Q3, QVITP_EXP_Q2, QVITP_EXP_Q1, QVITP_EXP_Q0};
-    const __m256 magic = _mm256_set1_ps(QVITP_ROUND_MAGIC), one = _mm256_set1_ps(1.0f);
-    __m256 shifted[MOST], r[MOST], p[MOST];
+    const __m256 magic = _mm256_set1_ps(QVITP_ROUND_MAGIC);
+    const __m256 c1 = _mm256_set1_ps(QVITP_EXP_C1), c2 = _mm256_set1_ps(QVITP_EXP_C2);
+    __m256 r[MOST], root[MOST];
     QVITP_UNROLL
     for (size_t i = 0; i < count; i++) {
-        /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
-        shifted[i] = qvitp_256_step(x[i], _mm256_set1_ps(QVITP_LOG2_E), magic);
-        __m256 n = _mm256_sub_ps(shifted[i], magic);
-        r[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_HIGH)));
-        r[i] = _mm256_sub_ps(r[i], _mm256_mul_ps(n, _mm256_set1_ps(QVITP_LN2_LOW)));
-        p[i] = _mm256_set1_ps(QVITP_EXP_Q4);
-    }
-    QVITP_UNROLL
-    for (size_t c = 0; c < sizeof higher / sizeof higher[0]; c++) {
-        QVITP_UNROLL
-        for (size_t i = 0; i < count; i++) {
-            p[i] = qvitp_256_step(p[i], r[i], _mm256_set1_ps(higher[c]));
-            QVITP_OPAQUE_VECTOR(p[i]);
-        }
+        __m256 t = _mm256_mul_ps(x[i], _mm256_set1_ps(QVITP_EXP_SCALE));
+        __m256 shifted = _mm256_add_ps(t, magic); /* its low bits are those of n */
+        r[i] = _mm256_sub_ps(t, _mm256_sub_ps(shifted, magic));
+        root[i] = qvitp_256_root(_mm256_castps_si256(shifted));
     }
     QVITP_UNROLL
     for (size_t i = 0; i < count; i++) {
-        p[i] = _mm256_mul_ps(_mm256_mul_ps(p[i], r[i]), r[i]);
-        QVITP_OPAQUE_VECTOR(p[i]);
-    }
-    QVITP_UNROLL
-    for (size_t i = 0; i < count; i++) {
-        __m256i e = _mm256_castps_si256(_mm256_add_ps(_mm256_add_ps(p[i], r[i]), one));
-        e = _mm256_add_epi32(e, _mm256_slli_epi32(_mm256_castps_si256(shifted[i]), 23));
+        __m256 p = qvitp_256_step(c2, r[i], c1);
+        __m256 e = _mm256_add_ps(root[i], _mm256_mul_ps(_mm256_mul_ps(root[i], r[i]), p));
         __m256 not_zero = _mm256_cmp_ps(x[i], _mm256_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
-        x[i] = _mm256_and_ps(_mm256_castsi256_ps(e), not_zero);
+        x[i] = _mm256_and_ps(e, not_zero);
     }
 }
 

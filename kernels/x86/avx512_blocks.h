@@ -7,7 +7,7 @@
  * have registers, and a tile is done in two strips of rows, the second of which finds the panel near.
  *
  * Turning a strip's floats into outputs is left to the next strip, which does it in the shadow of its
- * first block's products, a vector at a step, while it has no floats of its own. Only the last strip of
+ * first block's products, a row at a step, while it has no floats of its own. Only the last strip of
  * a call is finished in the open.
  */
 #ifndef QVITP_AVX512_BLOCKS_H
@@ -17,7 +17,7 @@
 
 #if QVITP_X86
 
-enum { QVITP_512_NR = 32, QVITP_512_KSTEP = 4, QVITP_512_STRIP = 7 }; /* STRIP: rows at most */
+enum { QVITP_512_KSTEP = 4, QVITP_512_STRIP = 7 }; /* STRIP: rows at most */
 
 struct qvitp_512_strip {
     size_t i, j, m;              /* first row and column in the tile, rows */
@@ -25,15 +25,9 @@ struct qvitp_512_strip {
     float (*sums)[QVITP_512_NR]; /* over all of k, scaled */
 };
 
-/* A strip whose sums wait to become outputs: vector v is columns 16 (v % 2) of row v / 2. */
-struct qvitp_512_pending {
-    struct qvitp_512_strip strip;
-    size_t next, count; /* vectors */
-};
-
 /* Sums up a strip, and finishes another. */
 typedef void qvitp_512_strip_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
-                                const struct qvitp_512_strip *strip, struct qvitp_512_pending rest);
+                                const struct qvitp_512_strip *strip, struct qvitp_512_rest *rest);
 
 /* A strip's sums, for who finishes it. m is a constant wherever this is called. */
 QVITP_INLINE512 void qvitp_512_store_strip(const struct qvitp_512_strip *strip, size_t m,
@@ -46,15 +40,13 @@ QVITP_INLINE512 void qvitp_512_store_strip(const struct qvitp_512_strip *strip, 
     }
 }
 
-QVITP_INLINE512 void qvitp_512_finish_next(struct qvitp_512_pending *p,
-                                           const struct qvitp_tile *tile,
-                                           const struct qvitp_epilogue *e)
+QVITP_INLINE512 void qvitp_512_finish_sums(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
 {
-    size_t row = p->next / 2, right = p->next % 2 * 16, j = p->strip.j + right;
-    p->next++;
-    __m512 t = _mm512_add_ps(_mm512_load_ps(p->strip.sums[row] + right),
-                             _mm512_load_ps(e->bias + tile->column + j));
-    qvitp_512_finish(t, p->strip.i + row, j, qvitp_512_mask(j, tile->n), tile, e);
+    const float *sums = (const float *)(const void *)r->sums, *bias = e->bias + r->column;
+    __m512 t[2] = {_mm512_add_ps(_mm512_load_ps(sums), _mm512_load_ps(bias)),
+                   _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_load_ps(bias + 16))};
+    qvitp_512_finish(t, r, e);
+    qvitp_512_next(r, QVITP_512_NR * sizeof(float));
 }
 
 /* All panels, in strips of at most `most` rows; rows[m] does one of m. */
@@ -63,17 +55,17 @@ QVITP_INLINE512 void qvitp_512_run_strips(const struct qvitp_tile *tile,
                                           qvitp_512_strip_fn *const rows[])
 {
     float sums[2][QVITP_512_STRIP][QVITP_512_NR] __attribute__((aligned(64)));
-    struct qvitp_512_pending rest = {.count = 0};
+    struct qvitp_512_rest rest = {0};
     struct qvitp_512_strip strip = {.b = tile->b};
     size_t turn = 0, first = tile->m > most ? (tile->m + 1) / 2 : tile->m;
     for (; strip.j < tile->n; strip.j += QVITP_512_NR, strip.b += tile->k * QVITP_512_NR)
         for (strip.i = 0; strip.i < tile->m; strip.i += strip.m, turn ^= 1) {
             strip.m = strip.i ? tile->m - first : first;
             strip.sums = sums[turn];
-            rows[strip.m](tile, e, &strip, rest);
-            rest = (struct qvitp_512_pending){strip, 0, 2 * strip.m};
+            rows[strip.m](tile, e, &strip, &rest);
+            qvitp_512_wait(&rest, tile, e, strip.sums, strip.i, strip.m, strip.j);
         }
-    while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e);
+    while (rest.rows) qvitp_512_finish_sums(&rest, e);
 }
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * avx512_epilogue.h - what follows the accumulators of every AVX-512 product (kernels.h).
  *
- * A product leaves its tile of accumulators on the stack: with 28 of 32 registers full there is no
- * room for the epilogue's constants, and the stores overlap with the arithmetic of earlier rows.
- * Rows are 32 columns, two vectors; what lies beyond n is computed and then not stored.
+ * A product leaves its sums on the stack: with 28 of 32 registers full there is no room for the epilogue's
+ * constants. They become outputs later, a row of 32 columns, two vectors, at a time: whatever is not
+ * arithmetic is shared by the two. What lies beyond the last column is computed and then not stored.
  */
 #ifndef QVITP_AVX512_EPILOGUE_H
 #define QVITP_AVX512_EPILOGUE_H
@@ -27,46 +27,106 @@ QVITP_INLINE512 __m512 qvitp_512_scaled_twin(__m512i lo, __m512i hi, size_t colu
     return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(lo), scale), t);
 }
 
-/* One vector of the residual. */
-QVITP_INLINE512 __m512 qvitp_512_residual(const struct qvitp_tile *tile,
-                                          const struct qvitp_epilogue *e, ptrdiff_t at,
-                                          __mmask16 mask)
+enum { QVITP_512_NR = 32 };
+
+/* Rows of one panel's sums that wait to become outputs. */
+struct qvitp_512_rest {
+    const char *sums;     /* of the next row, in the product's own form */
+    size_t rows;          /* how many are left */
+    size_t column;        /* of the panel's first column, into the epilogue's vectors */
+    char *out;            /* of the next row, at that column */
+    const char *residual; /* likewise */
+    ptrdiff_t ldo, ldr;   /* bytes */
+    uint32_t in;          /* a bit for each of the 32 columns that exist */
+};
+
+/* Field by field: a struct is copied by loads that are wider than the stores before them, and wait for these. */
+QVITP_INLINE512 void qvitp_512_wait(struct qvitp_512_rest *r, const struct qvitp_tile *tile,
+                                    const struct qvitp_epilogue *e, const void *sums, size_t row,
+                                    size_t rows, size_t j)
 {
-    __m512i code;
-    if (e->residual == QVITP_RESIDUAL_F32)
-        return _mm512_maskz_loadu_ps(mask, (const float *)tile->residual + at);
-    __m128i bytes = _mm_maskz_loadu_epi8(mask, (const uint8_t *)tile->residual + at);
-    if (e->residual == QVITP_RESIDUAL_U8)
-        code = _mm512_cvtepu8_epi32(bytes);
-    else
-        code = _mm512_cvtepi8_epi32(bytes);
+    size_t columns = tile->n - j < QVITP_512_NR ? tile->n - j : QVITP_512_NR;
+    ptrdiff_t out_size = e->out == QVITP_OUT_CODE ? 1 : 4;
+    ptrdiff_t residual_size = e->residual == QVITP_RESIDUAL_F32 ? 4 : 1;
+    r->sums = sums;
+    r->rows = rows;
+    r->column = tile->column + j;
+    r->ldo = tile->ldo * out_size;
+    r->ldr = tile->ldr * residual_size;
+    r->in = columns < QVITP_512_NR ? (1u << columns) - 1 : ~0u;
+    r->out = (char *)tile->out + (ptrdiff_t)row * r->ldo + (ptrdiff_t)j * out_size;
+    r->residual = NULL;
+    if (e->residual != QVITP_RESIDUAL_NONE)
+        r->residual = (const char *)tile->residual + (ptrdiff_t)row * r->ldr +
+                      (ptrdiff_t)j * residual_size;
+}
+
+QVITP_INLINE512 void qvitp_512_next(struct qvitp_512_rest *r, size_t sums_bytes)
+{
+    r->sums += sums_bytes;
+    r->out += r->ldo;
+    if (r->residual) r->residual += r->ldr;
+    r->rows--;
+}
+
+/* One vector of residual codes. */
+QVITP_INLINE512 __m512 qvitp_512_residual(__m128i bytes, const struct qvitp_epilogue *e)
+{
+    __m512i code = e->residual == QVITP_RESIDUAL_U8 ? _mm512_cvtepu8_epi32(bytes)
+                                                    : _mm512_cvtepi8_epi32(bytes);
     return _mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(code), _mm512_set1_ps(e->residual_zero)),
                          _mm512_set1_ps(e->residual_scale));
 }
 
-/* Everything after the bias, for one vector: row i, columns j to j + 16 of the tile. */
-QVITP_INLINE512 void qvitp_512_finish(__m512 t, size_t i, size_t j, __mmask16 mask,
-                                      const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
+QVITP_INLINE512 void qvitp_512_add_residual(__m512 t[2], const struct qvitp_512_rest *r,
+                                            __mmask16 in0, __mmask16 in1,
+                                            const struct qvitp_epilogue *e)
 {
-    size_t column = tile->column + j;
-    ptrdiff_t at = (ptrdiff_t)i * tile->ldo + (ptrdiff_t)j;
-    if (e->gelu) t = qvitp_512_gelu(t);
-    if (e->residual != QVITP_RESIDUAL_NONE)
-        t = _mm512_add_ps(
-            t, qvitp_512_residual(tile, e, (ptrdiff_t)i * tile->ldr + (ptrdiff_t)j, mask));
+    if (e->residual == QVITP_RESIDUAL_F32) {
+        t[0] = _mm512_add_ps(t[0], _mm512_maskz_loadu_ps(in0, r->residual));
+        t[1] = _mm512_add_ps(t[1], _mm512_maskz_loadu_ps(in1, r->residual + 64));
+    } else {
+        __m128i codes0 = _mm_maskz_loadu_epi8(in0, r->residual);
+        __m128i codes1 = _mm_maskz_loadu_epi8(in1, r->residual + 16);
+        t[0] = _mm512_add_ps(t[0], qvitp_512_residual(codes0, e));
+        t[1] = _mm512_add_ps(t[1], qvitp_512_residual(codes1, e));
+    }
+}
+
+QVITP_INLINE512 __m512 qvitp_512_rescale(__m512 t, size_t column, const struct qvitp_epilogue *e)
+{
+    __m512 mul = _mm512_load_ps(e->mul + column);
+    if (e->mul_neg) {
+        __mmask16 negative = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
+        mul = _mm512_mask_load_ps(mul, negative, e->mul_neg + column);
+    }
+    return qvitp_512_step(t, mul, _mm512_load_ps(e->add + column));
+}
+
+QVITP_INLINE512 void qvitp_512_store_codes(__m512 t, char *out, __mmask16 in,
+                                           const struct qvitp_epilogue *e)
+{
+    t = qvitp_512_clamp(t, _mm512_set1_ps(e->lo), _mm512_set1_ps(e->hi));
+    _mm_mask_storeu_epi8(out, in, qvitp_512_code(t));
+}
+
+/* Everything after the bias, for the next row. */
+QVITP_INLINE512 void qvitp_512_finish(__m512 t[2], const struct qvitp_512_rest *r,
+                                      const struct qvitp_epilogue *e)
+{
+    __mmask16 in0 = (__mmask16)r->in, in1 = (__mmask16)(r->in >> 16);
+    if (e->gelu) t[0] = qvitp_512_gelu(t[0]), t[1] = qvitp_512_gelu(t[1]);
+    if (e->residual != QVITP_RESIDUAL_NONE) qvitp_512_add_residual(t, r, in0, in1, e);
     if (e->mul) {
-        __m512 mul = _mm512_load_ps(e->mul + column);
-        if (e->mul_neg) {
-            __mmask16 negative = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
-            mul = _mm512_mask_load_ps(mul, negative, e->mul_neg + column);
-        }
-        t = qvitp_512_step(t, mul, _mm512_load_ps(e->add + column));
+        t[0] = qvitp_512_rescale(t[0], r->column, e);
+        t[1] = qvitp_512_rescale(t[1], r->column + 16, e);
     }
     if (e->out == QVITP_OUT_F32) {
-        _mm512_mask_storeu_ps((float *)tile->out + at, mask, t);
+        _mm512_mask_storeu_ps(r->out, in0, t[0]);
+        _mm512_mask_storeu_ps(r->out + 64, in1, t[1]);
     } else {
-        t = qvitp_512_clamp(t, _mm512_set1_ps(e->lo), _mm512_set1_ps(e->hi));
-        _mm_mask_storeu_epi8((uint8_t *)tile->out + at, mask, qvitp_512_code(t));
+        qvitp_512_store_codes(t[0], r->out, in0, e);
+        qvitp_512_store_codes(t[1], r->out + 16, in1, e);
     }
 }
 

@@ -53,47 +53,42 @@ QVITP_INLINE512 __m512 qvitp_512_step(__m512 q, __m512 r, __m512 c)
 QVITP_INLINE512 void qvitp_512_exp(size_t count, __m512 x[])
 {
     enum { MOST = 4 };
-    static const float higher[] = {QVITP_EXP_Q3, QVITP_EXP_Q2, QVITP_EXP_Q1, QVITP_EXP_Q0};
-    const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC), one = _mm512_set1_ps(1.0f);
-    __m512 shifted[MOST], r[MOST], p[MOST];
+    static const float table[QVITP_EXP_ROOTS]
+        __attribute__((aligned(64))) = {QVITP_EXP_ROOTS_OF_2};
+    const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC);
+    const __m512 c1 = _mm512_set1_ps(QVITP_EXP_C1), c2 = _mm512_set1_ps(QVITP_EXP_C2);
+    /* The bits of root i less i / 16 of an exponent, so that n, shifted by 19, adds what is left of it. */
+    const __m512i i16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i roots =
+        _mm512_sub_epi32(_mm512_load_si512(table), _mm512_slli_epi32(i16, 19));
+    __m512 r[MOST], root[MOST];
     QVITP_UNROLL
     for (size_t i = 0; i < count; i++) {
-        /* The low bits of `shifted` are those of n, so shifting them by 23 adds n to an exponent. */
-        shifted[i] = qvitp_512_step(x[i], _mm512_set1_ps(QVITP_LOG2_E), magic);
-        __m512 n = _mm512_sub_ps(shifted[i], magic);
-        r[i] = _mm512_sub_ps(x[i], _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_HIGH)));
-        r[i] = _mm512_sub_ps(r[i], _mm512_mul_ps(n, _mm512_set1_ps(QVITP_LN2_LOW)));
-        p[i] = _mm512_set1_ps(QVITP_EXP_Q4);
-    }
-    QVITP_UNROLL
-    for (size_t c = 0; c < sizeof higher / sizeof higher[0]; c++) {
-        QVITP_UNROLL
-        for (size_t i = 0; i < count; i++) {
-            p[i] = qvitp_512_step(p[i], r[i], _mm512_set1_ps(higher[c]));
-            QVITP_OPAQUE_VECTOR(p[i]);
-        }
-    }
-    QVITP_UNROLL
-    for (size_t i = 0; i < count; i++) {
-        p[i] = _mm512_mul_ps(_mm512_mul_ps(p[i], r[i]), r[i]);
-        QVITP_OPAQUE_VECTOR(p[i]);
+        __m512 t = _mm512_mul_ps(x[i], _mm512_set1_ps(QVITP_EXP_SCALE));
+        __m512 shifted = _mm512_add_ps(t, magic); /* its low bits are those of n */
+        __m512i n = _mm512_castps_si512(shifted);
+        r[i] = _mm512_sub_ps(t, _mm512_sub_ps(shifted, magic));
+        root[i] = _mm512_castsi512_ps(
+            _mm512_add_epi32(_mm512_permutexvar_epi32(n, roots), _mm512_slli_epi32(n, 19)));
     }
     QVITP_UNROLL
     for (size_t i = 0; i < count; i++) {
-        __m512i e = _mm512_castps_si512(_mm512_add_ps(_mm512_add_ps(p[i], r[i]), one));
-        __m512i power = _mm512_slli_epi32(_mm512_castps_si512(shifted[i]), 23);
         __mmask16 not_zero = _mm512_cmp_ps_mask(x[i], _mm512_set1_ps(QVITP_EXP_LOW), _CMP_GE_OQ);
-        x[i] = _mm512_castsi512_ps(_mm512_maskz_add_epi32(not_zero, e, power));
+        __m512 p = qvitp_512_step(c2, r[i], c1);
+        p = _mm512_mul_ps(_mm512_mul_ps(root[i], r[i]), p);
+        x[i] = _mm512_maskz_add_ps(not_zero, root[i], p);
     }
 }
 
-/* One coefficient of 16 cubics: all 32 are two registers, and vpermt2ps looks 16 indices up in them. */
-QVITP_INLINE512 __m512 qvitp_512_coefficient(const float of[QVITP_GELU_SEGMENTS], __m512i index)
+/* Where |x| lies among the segments of GELU's bump. */
+QVITP_INLINE512 __m512 qvitp_512_gelu_place(__m512 x)
 {
-    return _mm512_permutex2var_ps(_mm512_load_ps(of), index, _mm512_load_ps(of + 16));
+    __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
+    return _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
 }
 
-QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
+/* Coefficient c, a constant, of the cubics of 16 segments: all 16 are a register. */
+QVITP_INLINE512 __m512 qvitp_512_gelu_coefficient(size_t c, __m512i segment)
 {
 #define C0(c0, c1, c2, c3) c0
 #define C1(c0, c1, c2, c3) c1
@@ -108,15 +103,24 @@ QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
 #undef C1
 #undef C2
 #undef C3
-    __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
-    t = _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
-    __m512i index = _mm512_cvttps_epi32(t);
-    __m512 f = _mm512_sub_ps(t, _mm512_cvtepi32_ps(index));
-    __m512 g = qvitp_512_coefficient(table[3], index);
-    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[2], index));
-    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[1], index));
-    g = qvitp_512_step(g, f, qvitp_512_coefficient(table[0], index));
-    return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), g);
+    return _mm512_permutexvar_ps(segment, _mm512_load_ps(table[c]));
+}
+
+QVITP_INLINE512 __m512 qvitp_512_gelu_end(__m512 x, __m512 bump)
+{
+    return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), bump);
+}
+
+QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
+{
+    __m512 t = qvitp_512_gelu_place(x);
+    __m512i segment = _mm512_cvttps_epi32(t);
+    t = _mm512_sub_ps(t, _mm512_cvtepi32_ps(segment));
+    __m512 g = qvitp_512_gelu_coefficient(3, segment);
+    g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(2, segment));
+    g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(1, segment));
+    g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(0, segment));
+    return qvitp_512_gelu_end(x, g);
 }
 
 /* The fixed tree over the 16 partial sums. */

@@ -9,7 +9,7 @@
 
 #if QVITP_X86
 
-enum { MR = 14, NR = 32 };
+enum { MR = 14, NR = QVITP_512_NR };
 
 typedef void rows_fn(const struct qvitp_tile *tile, float acc[][NR]);
 
@@ -71,11 +71,15 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
     float acc[MR][NR] __attribute__((aligned(64)));
     rows[tile->m](tile, acc);
 
-    for (size_t j = 0; j < tile->n; j += 16) {
-        __mmask16 mask = qvitp_512_mask(j, tile->n);
-        __m512 bias = _mm512_load_ps(e->bias + tile->column + j);
-        for (size_t i = 0; i < tile->m; i++)
-            qvitp_512_finish(_mm512_add_ps(_mm512_load_ps(acc[i] + j), bias), i, j, mask, tile, e);
+    struct qvitp_512_rest rest;
+    qvitp_512_wait(&rest, tile, e, acc, 0, tile->m, 0);
+    const float *bias = e->bias + tile->column;
+    while (rest.rows) {
+        const float *sums = (const float *)(const void *)rest.sums;
+        __m512 t[2] = {_mm512_add_ps(_mm512_load_ps(sums), _mm512_load_ps(bias)),
+                       _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_load_ps(bias + 16))};
+        qvitp_512_finish(t, &rest, e);
+        qvitp_512_next(&rest, sizeof acc[0]);
     }
 }
 

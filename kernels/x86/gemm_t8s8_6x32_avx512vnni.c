@@ -11,34 +11,38 @@
 
 #if QVITP_X86
 
-enum { MR = 6, NR = 32, KSTEP = 4 };
+enum { MR = 6, NR = QVITP_512_NR, KSTEP = 4 };
 
-/* Sums of one panel that wait to become outputs: vector v is columns 16 (v % 2) of row v / 2. */
-struct pending {
-    const int32_t *lo, *hi; /* [rows][NR] */
-    size_t j;               /* of the panel's first column in the tile */
-    size_t next, count;     /* vectors */
+/* The sums of one row. */
+struct sums {
+    int32_t lo[NR], hi[NR];
 };
 
-QVITP_INLINE512 void finish_next(struct pending *p, const struct qvitp_tile *tile,
-                                 const struct qvitp_epilogue *e)
+/* The next row that waits. */
+QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
 {
-    size_t i = p->next / 2, j = p->j + p->next % 2 * 16, column = tile->column + j;
-    __m512i lo = _mm512_load_si512(p->lo + p->next * 16);
-    __m512i hi = _mm512_load_si512(p->hi + p->next * 16);
-    p->next++;
-    __m512 t = qvitp_512_scaled_twin(lo, hi, column, e);
-    t = _mm512_add_ps(t, _mm512_load_ps(e->bias + column));
-    qvitp_512_finish(t, i, j, qvitp_512_mask(j, tile->n), tile, e);
+    const struct sums *sums = (const void *)r->sums;
+    const float *bias = e->bias + r->column;
+    __m512 t[2];
+    QVITP_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        __m512i lo = _mm512_load_si512(sums->lo + 16 * i), hi = _mm512_load_si512(sums->hi + 16 * i);
+        t[i] = qvitp_512_scaled_twin(lo, hi, r->column + 16 * i, e);
+        t[i] = _mm512_add_ps(t[i], _mm512_load_ps(bias + 16 * i));
+    }
+    qvitp_512_finish(t, r, e);
+    qvitp_512_next(r, sizeof *sums);
 }
 
-/* The sums of one panel, while the pending ones are finished. m is a constant wherever this is called. */
+/* The sums of one panel, while a row that waits is finished at each step or, where there is time, at each
+ * second one. m is a constant wherever this is called. */
 QVITP_INLINE512 void multiply(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
-                              size_t m, const int8_t *b, int32_t *lo, int32_t *hi,
-                              struct pending rest)
+                              size_t m, const int8_t *b, struct sums *sums,
+                              struct qvitp_512_rest *rest)
 {
     const uint8_t *a = tile->a, *a2 = tile->a2, *end = a + tile->k;
     ptrdiff_t lda = tile->lda;
+    size_t beat = 0, slow = tile->k / KSTEP >= 2 * rest->rows;
     __m512i c[MR][4]; /* low, low, high, high */
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = _mm512_setzero_si512();
@@ -56,28 +60,29 @@ QVITP_INLINE512 void multiply(const struct qvitp_tile *tile, const struct qvitp_
             c[i][2] = _mm512_dpbusd_epi32(c[i][2], row, b0);
             c[i][3] = _mm512_dpbusd_epi32(c[i][3], row, b1);
         }
-        if (rest.next < rest.count) finish_next(&rest, tile, e);
+        beat ^= slow;
+        if (rest->rows && !beat) finish_row(rest, e);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        _mm512_store_si512(lo + i * NR, c[i][0]);
-        _mm512_store_si512(lo + i * NR + 16, c[i][1]);
-        _mm512_store_si512(hi + i * NR, c[i][2]);
-        _mm512_store_si512(hi + i * NR + 16, c[i][3]);
+        _mm512_store_si512(sums[i].lo, c[i][0]);
+        _mm512_store_si512(sums[i].lo + 16, c[i][1]);
+        _mm512_store_si512(sums[i].hi, c[i][2]);
+        _mm512_store_si512(sums[i].hi + 16, c[i][3]);
     }
-    while (rest.next < rest.count) finish_next(&rest, tile, e); /* what a short k left */
+    while (rest->rows) finish_row(rest, e); /* what a short k left */
 }
 
 typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, const int8_t *b,
-                     int32_t *lo, int32_t *hi, struct pending rest);
+                     struct sums *sums, struct qvitp_512_rest *rest);
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS(m)                                                                                    \
-    QVITP_TARGET_AVX512VNNI static void rows_##m(const struct qvitp_tile *tile,                    \
-                                                 const struct qvitp_epilogue *e, const int8_t *b,  \
-                                                 int32_t *lo, int32_t *hi, struct pending rest)    \
+    QVITP_TARGET_AVX512VNNI static void rows_##m(                                                  \
+        const struct qvitp_tile *tile, const struct qvitp_epilogue *e, const int8_t *b,            \
+        struct sums *sums, struct qvitp_512_rest *rest)                                             \
     {                                                                                              \
-        multiply(tile, e, m, b, lo, hi, rest);                                                     \
+        multiply(tile, e, m, b, sums, rest);                                                       \
     }                                                                                              \
     struct qvitp_tile
 ROWS(1);
@@ -91,16 +96,15 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
                                         const struct qvitp_epilogue *e)
 {
     static rows_fn *const rows[MR + 1] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
-    int32_t lo[2][MR * NR] __attribute__((aligned(64))),
-        hi[2][MR * NR] __attribute__((aligned(64)));
-    struct pending rest = {0};
+    struct sums sums[2][MR] __attribute__((aligned(64)));
+    struct qvitp_512_rest rest = {0};
     const int8_t *b = tile->b;
     size_t turn = 0;
     for (size_t j = 0; j < tile->n; j += NR, turn ^= 1, b += tile->k * NR) {
-        rows[tile->m](tile, e, b, lo[turn], hi[turn], rest);
-        rest = (struct pending){lo[turn], hi[turn], j, 0, 2 * tile->m};
+        rows[tile->m](tile, e, b, sums[turn], &rest);
+        qvitp_512_wait(&rest, tile, e, sums[turn], 0, tile->m, j);
     }
-    while (rest.next < rest.count) finish_next(&rest, tile, e);
+    while (rest.rows) finish_row(&rest, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_t8s8_6x32_avx512vnni = {

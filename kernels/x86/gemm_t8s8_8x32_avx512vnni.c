@@ -61,7 +61,7 @@ QVITP_INLINE512 void add_scaled(size_t m, int is_first, size_t column,
 
 QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
                                const struct qvitp_512_strip *strip, size_t m,
-                               struct qvitp_512_pending rest)
+                               struct qvitp_512_rest *rest)
 {
     ptrdiff_t lda = tile->lda, to_high = (ptrdiff_t)((uintptr_t)tile->a2 - (uintptr_t)tile->a);
     uintptr_t start = (uintptr_t)tile->a + strip->i * (uintptr_t)lda, a = start;
@@ -74,9 +74,9 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
     begin(m, c);
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
         step(m, a, to_high, lda, b, c);
-        if (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e);
+        if (rest->rows) qvitp_512_finish_sums(rest, e);
     }
-    while (rest.next < rest.count) qvitp_512_finish_next(&rest, tile, e); /* a short block's rest */
+    while (rest->rows) qvitp_512_finish_sums(rest, e); /* a short block's rest */
     add_scaled(m, 1, column, e, c, t);
     for (size_t h = 1; h < blocks; h++) {
         column += NR;
@@ -92,7 +92,7 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
 #define ROWS(m)                                                                                    \
     QVITP_TARGET_AVX512VNNI static void rows_##m(                                                  \
         const struct qvitp_tile *tile, const struct qvitp_epilogue *e,                             \
-        const struct qvitp_512_strip *strip, struct qvitp_512_pending rest)                        \
+        const struct qvitp_512_strip *strip, struct qvitp_512_rest *rest)                        \
     {                                                                                              \
         sum_strip(tile, e, strip, m, rest);                                                        \
     }                                                                                              \

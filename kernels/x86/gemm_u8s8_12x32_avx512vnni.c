@@ -15,78 +15,160 @@
  */
 #include "avx512vnni_kernels.h"
 #include "avx512_epilogue.h"
+#include "base/shares.h"
 
 #if QVITP_X86
 
-enum { MR = 12, NR = 32, KSTEP = 4 };
+enum { MR = 12, NR = QVITP_512_NR, KSTEP = 4 };
 
-/* Sums of one panel that wait to become outputs: vector v is columns 16 (v % 2) of row v / 2. */
-struct pending {
-    const int32_t *acc; /* [rows][NR] */
-    size_t j;           /* of the panel's first column in the tile */
-    size_t next, count; /* vectors */
-};
-
-QVITP_INLINE512 void finish_next(struct pending *p, const struct qvitp_tile *tile,
-                                 const struct qvitp_epilogue *e)
+/* The next row that waits. */
+QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
 {
-    size_t i = p->next / 2, j = p->j + p->next % 2 * 16;
-    __m512i sums = _mm512_load_si512(p->acc + p->next * 16);
-    __mmask16 mask = qvitp_512_mask(j, tile->n);
-    p->next++;
+    __m512i sums0 = _mm512_load_si512(r->sums), sums1 = _mm512_load_si512(r->sums + 64);
     if (e->out == QVITP_OUT_S32) {
-        int32_t *out = (int32_t *)tile->out + (ptrdiff_t)i * tile->ldo;
-        _mm512_mask_storeu_epi32(out + j, mask, sums);
-        return;
+        _mm512_mask_storeu_epi32(r->out, (__mmask16)r->in, sums0);
+        _mm512_mask_storeu_epi32(r->out + 64, (__mmask16)(r->in >> 16), sums1);
+    } else {
+        const float *scale = e->scale + r->column, *bias = e->bias + r->column;
+        __m512 t[2];
+        t[0] = qvitp_512_step(_mm512_cvtepi32_ps(sums0), _mm512_load_ps(scale),
+                              _mm512_load_ps(bias));
+        t[1] = qvitp_512_step(_mm512_cvtepi32_ps(sums1), _mm512_load_ps(scale + 16),
+                              _mm512_load_ps(bias + 16));
+        qvitp_512_finish(t, r, e);
     }
-    __m512 t = qvitp_512_step(_mm512_cvtepi32_ps(sums), _mm512_load_ps(e->scale + tile->column + j),
-                              _mm512_load_ps(e->bias + tile->column + j));
-    qvitp_512_finish(t, i, j, mask, tile, e);
+    qvitp_512_next(r, NR * sizeof(int32_t));
 }
 
-/* The sums of one panel, while the pending ones are finished. m is a constant wherever this is called. */
-QVITP_INLINE512 void multiply(const struct qvitp_tile *tile, const struct qvitp_epilogue *e,
-                              size_t m, const int8_t *b, const int32_t *init, int32_t *acc,
-                              struct pending rest)
+/* One panel's operands. */
+struct panel {
+    const uint8_t *a;
+    ptrdiff_t lda;
+    size_t k;
+    const int8_t *b;
+    const int32_t *init;
+};
+
+/* Row i % 4 of the four that begin at `four`. */
+QVITP_INLINE512 __m512i row_of(const uint8_t *four, size_t i, ptrdiff_t lda, ptrdiff_t lda3)
 {
-    const uint8_t *a = tile->a, *end = a + tile->k;
-    ptrdiff_t lda = tile->lda;
+    ptrdiff_t away = i % 4 == 0 ? 0 : i % 4 == 1 ? lda : i % 4 == 2 ? 2 * lda : lda3;
+    return qvitp_512_broadcast4(four + away);
+}
+
+/*
+ * GELU takes more than a row can wait for: of the scheduler's places its 60 instructions would leave none to
+ * the products that follow. So vectors of GELU codes are finished one at each step, an instruction or two
+ * after each row's products: about when they can be executed. `stage` is a constant wherever this is called.
+ */
+enum { GELU_STAGES = 12 };
+struct gelu_vector {
+    __m512 x, t, g; /* the value, its place in the segment, the bump */
+    __m512i segment;
+    size_t column; /* 0 or 16, in the panel */
+};
+
+QVITP_INLINE512 void gelu_stage(size_t stage, struct gelu_vector *v, const struct qvitp_512_rest *r,
+                                const struct qvitp_epilogue *e)
+{
+    size_t column = r->column + v->column;
+    if (stage == 0) v->x = _mm512_cvtepi32_ps(_mm512_load_si512(r->sums + v->column * 4));
+    if (stage == 1) v->x = _mm512_mul_ps(v->x, _mm512_load_ps(e->scale + column));
+    if (stage == 2) v->x = _mm512_add_ps(v->x, _mm512_load_ps(e->bias + column));
+    if (stage == 3) v->t = qvitp_512_gelu_place(v->x);
+    if (stage == 4) v->segment = _mm512_cvttps_epi32(v->t);
+    if (stage == 5) v->t = _mm512_sub_ps(v->t, _mm512_cvtepi32_ps(v->segment));
+    if (stage == 6) v->g = qvitp_512_gelu_coefficient(3, v->segment);
+    if (stage >= 7 && stage <= 9)
+        v->g = qvitp_512_step(v->g, v->t, qvitp_512_gelu_coefficient(9 - stage, v->segment));
+    if (stage == 10) v->x = qvitp_512_gelu_end(v->x, v->g);
+    if (stage == 11) v->x = qvitp_512_rescale(v->x, column, e);
+}
+
+QVITP_INLINE512 void store_gelu(struct gelu_vector *v, struct qvitp_512_rest *r,
+                                const struct qvitp_epilogue *e)
+{
+    __mmask16 in = (__mmask16)(r->in >> v->column);
+    qvitp_512_store_codes(v->x, r->out + v->column, in, e);
+    if (v->column) qvitp_512_next(r, NR * sizeof(int32_t));
+    v->column ^= 16;
+}
+
+/* 4 values of k. m, vectors (of 16 columns) and gelu are constants wherever this is called. */
+QVITP_INLINE512 void step(const uint8_t *a, ptrdiff_t lda, ptrdiff_t lda3, const int8_t *b,
+                          size_t m, size_t vectors, __m512i c[][2], struct gelu_vector *gelu,
+                          const struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)
+{
+    __m512i b0 = _mm512_load_si512(b), b1 = b0;
+    if (vectors == 2) b1 = _mm512_load_si512(b + 64);
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        if (i && i % 4 == 0) a += 4 * lda;
+        QVITP_OPAQUE(a);
+        __m512i row = row_of(a, i, lda, lda3);
+        c[i][0] = _mm512_dpbusd_epi32(c[i][0], row, b0);
+        if (vectors == 2) c[i][1] = _mm512_dpbusd_epi32(c[i][1], row, b1);
+        if (gelu) gelu_stage(i, gelu, rest, e);
+    }
+    QVITP_UNROLL
+    for (size_t i = m; gelu && i < GELU_STAGES; i++) gelu_stage(i, gelu, rest, e);
+}
+
+/* The sums of one panel, while what waits is finished: vectors of GELU codes as above; other rows one at each
+ * step or, where there is time, at each second one. m, vectors and gelu are constants wherever this is called. */
+QVITP_INLINE512 void multiply(const struct panel *panel, size_t m, size_t vectors, int gelu,
+                              int32_t *acc, struct qvitp_512_rest *rest,
+                              const struct qvitp_epilogue *e)
+{
+    const uint8_t *a = panel->a, *end = a + panel->k;
+    const int8_t *b = panel->b;
+    ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
+    size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
+    struct gelu_vector v = {.column = 0};
     __m512i c[MR][2];
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        c[i][0] = _mm512_load_si512(init);
-        c[i][1] = _mm512_load_si512(init + 16);
+        c[i][0] = _mm512_load_si512(panel->init);
+        if (vectors == 2) c[i][1] = _mm512_load_si512(panel->init + 16);
+    }
+    for (; gelu && rest->rows && a < end; a += KSTEP, b += NR * KSTEP) {
+        step(a, lda, lda3, b, m, vectors, c, &v, rest, e);
+        store_gelu(&v, rest, e);
     }
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
-        __m512i b0 = _mm512_load_si512(b), b1 = _mm512_load_si512(b + 64);
-        const uint8_t *next = a;
-        QVITP_UNROLL
-        for (size_t i = 0; i < m; i++, next += lda) {
-            QVITP_OPAQUE(next);
-            __m512i row = qvitp_512_broadcast4(next);
-            c[i][0] = _mm512_dpbusd_epi32(c[i][0], row, b0);
-            c[i][1] = _mm512_dpbusd_epi32(c[i][1], row, b1);
-        }
-        if (rest.next < rest.count) finish_next(&rest, tile, e);
+        step(a, lda, lda3, b, m, vectors, c, NULL, NULL, e);
+        if (!gelu && rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
         _mm512_store_si512(acc + i * NR, c[i][0]);
-        _mm512_store_si512(acc + i * NR + 16, c[i][1]);
+        if (vectors == 2) _mm512_store_si512(acc + i * NR + 16, c[i][1]);
     }
-    while (rest.next < rest.count) finish_next(&rest, tile, e); /* what a short k left */
+    while (rest->rows) finish_row(rest, e); /* what a short k left: half a row once more */
 }
 
-typedef void rows_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *e, const int8_t *b,
-                     const int32_t *init, int32_t *acc, struct pending rest);
+typedef void rows_fn(const struct panel *panel, int32_t *acc, struct qvitp_512_rest *rest,
+                     const struct qvitp_epilogue *e);
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS(m)                                                                                    \
-    QVITP_TARGET_AVX512VNNI static void rows_##m(                                                  \
-        const struct qvitp_tile *tile, const struct qvitp_epilogue *e, const int8_t *b,            \
-        const int32_t *init, int32_t *acc, struct pending rest)                                    \
+    QVITP_TARGET_AVX512VNNI static void rows_##m(const struct panel *panel, int32_t *acc,          \
+                                                 struct qvitp_512_rest *rest,                      \
+                                                 const struct qvitp_epilogue *e)                   \
     {                                                                                              \
-        multiply(tile, e, m, b, init, acc, rest);                                                  \
+        multiply(panel, m, 2, 0, acc, rest, e);                                                    \
+    }                                                                                              \
+    QVITP_TARGET_AVX512VNNI static void half_##m(const struct panel *panel, int32_t *acc,          \
+                                                 struct qvitp_512_rest *rest,                      \
+                                                 const struct qvitp_epilogue *e)                   \
+    {                                                                                              \
+        multiply(panel, m, 1, 0, acc, rest, e);                                                    \
+    }                                                                                              \
+    QVITP_TARGET_AVX512VNNI static void gelu_##m(const struct panel *panel, int32_t *acc,          \
+                                                 struct qvitp_512_rest *rest,                      \
+                                                 const struct qvitp_epilogue *e)                   \
+    {                                                                                              \
+        multiply(panel, m, 2, 1, acc, rest, e);                                                    \
     }                                                                                              \
     struct qvitp_tile
 ROWS(1);
@@ -105,17 +187,30 @@ ROWS(12);
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
                                         const struct qvitp_epilogue *e)
 {
-    static rows_fn *const rows[MR + 1] = {NULL,   rows_1, rows_2, rows_3,  rows_4,  rows_5, rows_6,
-                                          rows_7, rows_8, rows_9, rows_10, rows_11, rows_12};
+    static rows_fn *const half[MR + 1] = {NULL,   half_1, half_2, half_3,  half_4,  half_5, half_6,
+                                          half_7, half_8, half_9, half_10, half_11, half_12};
+    static rows_fn *const whole[MR + 1] = {NULL,   rows_1, rows_2, rows_3,  rows_4,  rows_5, rows_6,
+                                           rows_7, rows_8, rows_9, rows_10, rows_11, rows_12};
+    static rows_fn *const gelus[MR + 1] = {NULL,   gelu_1, gelu_2, gelu_3,  gelu_4,  gelu_5, gelu_6,
+                                           gelu_7, gelu_8, gelu_9, gelu_10, gelu_11, gelu_12};
+    int gelu = e->gelu && e->mul && e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE;
+    rows_fn *const *rows = gelu ? gelus : whole;
     int32_t acc[2][MR * NR] __attribute__((aligned(64)));
-    struct pending rest = {0};
-    const int8_t *b = tile->b;
-    size_t turn = 0;
-    for (size_t j = 0; j < tile->n; j += NR, turn ^= 1, b += tile->k * NR) {
-        rows[tile->m](tile, e, b, e->init + tile->column + j, acc[turn], rest);
-        rest = (struct pending){acc[turn], j, 0, 2 * tile->m};
+    struct qvitp_512_rest rest = {0};
+    struct panel panel = {.lda = tile->lda, .k = tile->k};
+    size_t tiles = (tile->m + MR - 1) / MR, turn = 0;
+    for (size_t i = 0; i < tiles; i++) {
+        size_t first = qvitp_share(tile->m, tiles, i);
+        size_t m = qvitp_share(tile->m, tiles, i + 1) - first;
+        panel.a = (const uint8_t *)tile->a + (ptrdiff_t)first * tile->lda;
+        panel.b = tile->b;
+        for (size_t j = 0; j < tile->n; j += NR, turn ^= 1, panel.b += tile->k * NR) {
+            panel.init = e->init + tile->column + j;
+            (tile->n - j > 16 ? rows : half)[m](&panel, acc[turn], &rest, e);
+            qvitp_512_wait(&rest, tile, e, acc[turn], first, m, j);
+        }
     }
-    while (rest.next < rest.count) finish_next(&rest, tile, e);
+    while (rest.rows) finish_row(&rest, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_u8s8_12x32_avx512vnni = {
@@ -126,6 +221,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_u8s8_12x32_avx512vnni = {
     .kstep = KSTEP,
     .a_form = QVITP_A_U8,
     .wide = 1,
+    .tall = 1,
     .macs_per_cycle = 64,
 };
 

@@ -1,6 +1,6 @@
 /*
- * softmax_f32_avx2 - one row of scores to probabilities or codes, in three passes over the row: sum
- * up and find the largest, exponentials and their sum, output. The 16 partial sums are two
+ * softmax_f32_avx2 - rows of scores to probabilities or codes, in three passes over some rows: sum
+ * up and find the largest, exponentials and their sum, output. So nothing waits for what a row's pass gives. The 16 partial sums are two
  * registers. Scores are padded, so whole vectors are read everywhere; the last 16, of which some may
  * be missing, stand apart, so that no loop computes masks, and each form of output has a loop of its own.
  */
@@ -11,15 +11,12 @@
 
 #if QVITP_X86
 
-/* Adds bias and mask to the scores. */
-QVITP_INLINE256 void add_to_scores(const struct qvitp_softmax *row)
+/* Adds a row of bias or mask to the scores. */
+QVITP_INLINE256 void add_to_scores(float *scores, const float *x, size_t n)
 {
-    for (size_t j = 0; j < row->n; j += 8) {
-        __m256 s = _mm256_load_ps(row->scores + j);
-        if (row->bias) s = _mm256_add_ps(s, qvitp_256_load(row->bias, j, row->n));
-        if (row->mask) s = _mm256_add_ps(s, qvitp_256_load(row->mask, j, row->n));
-        _mm256_store_ps(row->scores + j, s);
-    }
+    for (size_t j = 0; j < n; j += 8)
+        _mm256_store_ps(scores + j,
+                        _mm256_add_ps(_mm256_load_ps(scores + j), qvitp_256_load(x, j, n)));
 }
 
 /* The lanes of the last 16 that are below n. */
@@ -99,48 +96,71 @@ QVITP_INLINE256 __m256i twin_code(__m256 e, const struct form *f)
 typedef __m256i code_fn(__m256 e, const struct form *form);
 
 /* `code`, of which this is a copy for each, to all n bytes. */
-QVITP_INLINE256 void write_codes(const struct qvitp_softmax *row, size_t whole,
-                                 const struct form *form, code_fn *code)
+QVITP_INLINE256 void write_codes(const float *e, size_t n, uint8_t *dst, const struct form *form,
+                                 code_fn *code)
 {
-    uint8_t *dst = row->dst;
-    for (size_t j = 0; j <= whole; j += 16) {
-        const float *e = row->scores + j;
-        __m128i codes =
-            qvitp_256_narrow_16(code(_mm256_load_ps(e), form), code(_mm256_load_ps(e + 8), form));
+    for (size_t j = 0, whole = (n - 1) / 16 * 16; j <= whole; j += 16) {
+        __m128i codes = qvitp_256_narrow_16(code(_mm256_load_ps(e + j), form),
+                                            code(_mm256_load_ps(e + j + 8), form));
         if (j < whole)
             _mm_storeu_si128((__m128i *)(dst + j), codes);
         else
-            memcpy(dst + j, &codes, row->n - j);
+            memcpy(dst + j, &codes, n - j);
     }
 }
 
-QVITP_TARGET_AVX2 static void run(const struct qvitp_softmax *row)
+QVITP_INLINE256 void write_floats(const float *e, size_t n, float *dst, float sum)
 {
-    size_t n = row->n, whole = (n - 1) / 16 * 16; /* the last 16 are some or all */
+    __m256 inverse = _mm256_set1_ps(1.0f / sum);
+    for (size_t j = 0; j < n; j += 8)
+        qvitp_256_store(dst, j, n, _mm256_mul_ps(_mm256_load_ps(e + j), inverse));
+}
+
+QVITP_INLINE256 void write_row(const struct qvitp_softmax *rows, ptrdiff_t i, float sum)
+{
+    const float *e = rows->scores + i * rows->lds;
+    float *floats = (float *)rows->dst + i * rows->ldd;
+    uint8_t *codes = (uint8_t *)rows->dst + i * rows->ldd;
+    float share = rows->sum ? 1 : sum; /* what codes are divided by */
+    if (rows->sum) rows->sum[i] = sum > 0 ? sum : 0;
+    if (!(sum > 0) && rows->out == QVITP_OUT_F32) {
+        memset(floats, 0, rows->n * sizeof(float));
+    } else if (!(sum > 0)) {
+        memset(codes, 0, rows->n);
+    } else if (rows->out == QVITP_OUT_F32) {
+        write_floats(e, rows->n, floats, sum);
+    } else if (rows->half > 0) {
+        struct form form = {_mm256_set1_ps(rows->mul / share), _mm256_set1_ps(rows->mul2 / share),
+                            _mm256_set1_ps(rows->half - 1), _mm256_set1_ps(rows->half)};
+        write_codes(e, rows->n, codes, &form, twin_code);
+    } else {
+        struct form form = {.scale = _mm256_set1_ps(rows->mul / share)};
+        form.hi = _mm256_set1_ps(rows->hi);
+        write_codes(e, rows->n, codes, &form, plain_code);
+    }
+}
+
+QVITP_TARGET_AVX2 static void run(const struct qvitp_softmax *rows)
+{
+    enum { ROWS = 16 };
+    float top[ROWS], sum[ROWS];
+    size_t n = rows->n, whole = (n - 1) / 16 * 16; /* the last 16 are some or all */
     __m256 in[2];
     last_lanes(whole, n, in);
-    if (row->bias || row->mask) add_to_scores(row);
-    float top = find_top(row->scores, whole, in), sum = 0;
-    if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, whole, in, top);
-    float share = row->sum ? 1 : sum; /* what codes are divided by */
-    if (row->sum) *row->sum = sum > 0 ? sum : 0;
-    if (!(sum > 0)) {
-        memset(row->dst, 0, n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
-    } else if (row->out == QVITP_OUT_F32) {
-        __m256 inverse = _mm256_set1_ps(1.0f / sum);
-        for (size_t j = 0; j < n; j += 8)
-            qvitp_256_store(row->dst, j, n,
-                            _mm256_mul_ps(_mm256_load_ps(row->scores + j), inverse));
-    } else {
-        struct form form = {.scale = _mm256_set1_ps(row->mul / share)};
-        if (row->half > 0) {
-            form.scale2 = _mm256_set1_ps(row->mul2 / share);
-            form.half = _mm256_set1_ps(row->half), form.hi = _mm256_set1_ps(row->half - 1);
-            write_codes(row, whole, &form, twin_code);
-        } else {
-            form.hi = _mm256_set1_ps(row->hi);
-            write_codes(row, whole, &form, plain_code);
+    for (ptrdiff_t done = 0, m = (ptrdiff_t)rows->m; done < m; done += ROWS) {
+        ptrdiff_t count = m - done < ROWS ? m - done : ROWS;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            float *scores = rows->scores + (done + i) * rows->lds;
+            if (rows->bias) add_to_scores(scores, rows->bias + (done + i) * rows->ldb, n);
+            if (rows->mask) add_to_scores(scores, rows->mask + (done + i) * rows->ldm, n);
+            top[i] = find_top(scores, whole, in);
         }
+        for (ptrdiff_t i = 0; i < count; i++) {
+            int finite = top[i] != INFINITY && top[i] != -INFINITY;
+            float *scores = rows->scores + (done + i) * rows->lds;
+            sum[i] = finite ? exponentials(scores, whole, in, top[i]) : 0;
+        }
+        for (ptrdiff_t i = 0; i < count; i++) write_row(rows, done + i, sum[i]);
     }
 }
 

@@ -1,6 +1,7 @@
 /*
- * softmax_f32_avx512vnni - one row of scores to probabilities or codes, in three passes over the
- * row: sum up and find the largest, exponentials and their sum, output. The 16 partial sums are one
+ * softmax_f32_avx512vnni - rows of scores to probabilities or codes, in three passes over some rows:
+ * sum up and find the largest, exponentials and their sum, output. So nothing waits for what a row's pass
+ * gives. The 16 partial sums are one
  * register. Scores are padded, so whole vectors are read everywhere; the last, partial one stands
  * apart, so that no loop computes masks, and each form of output has a loop of its own.
  */
@@ -11,15 +12,12 @@
 
 #if QVITP_X86
 
-/* Adds bias and mask to the scores. */
-QVITP_INLINE512 void add_to_scores(const struct qvitp_softmax *row)
+/* Adds a row of bias or mask to the scores. */
+QVITP_INLINE512 void add_to_scores(float *scores, const float *x, size_t n)
 {
-    for (size_t j = 0; j < row->n; j += 16) {
-        __mmask16 in = qvitp_512_mask(j, row->n);
-        __m512 s = _mm512_load_ps(row->scores + j);
-        if (row->bias) s = _mm512_add_ps(s, _mm512_maskz_loadu_ps(in, row->bias + j));
-        if (row->mask) s = _mm512_add_ps(s, _mm512_maskz_loadu_ps(in, row->mask + j));
-        _mm512_store_ps(row->scores + j, s);
+    for (size_t j = 0; j < n; j += 16) {
+        __m512 more = _mm512_maskz_loadu_ps(qvitp_512_mask(j, n), x + j);
+        _mm512_store_ps(scores + j, _mm512_add_ps(_mm512_load_ps(scores + j), more));
     }
 }
 
@@ -83,60 +81,77 @@ QVITP_INLINE512 __m128i twin_codes(__m512 e, __m512 scale, __m512 scale2, __m512
     return _mm512_cvtepi32_epi8(code);
 }
 
-QVITP_INLINE512 void write_floats(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
+QVITP_INLINE512 void write_floats(const float *e, float *dst, size_t whole, __mmask16 last,
                                   float sum)
 {
     __m512 inverse = _mm512_set1_ps(1.0f / sum);
-    float *dst = row->dst;
     for (size_t j = 0; j < whole; j += 16)
-        _mm512_storeu_ps(dst + j, _mm512_mul_ps(_mm512_load_ps(row->scores + j), inverse));
-    __m512 p = _mm512_mul_ps(_mm512_load_ps(row->scores + whole), inverse);
-    _mm512_mask_storeu_ps(dst + whole, last, p);
+        _mm512_storeu_ps(dst + j, _mm512_mul_ps(_mm512_load_ps(e + j), inverse));
+    _mm512_mask_storeu_ps(dst + whole, last, _mm512_mul_ps(_mm512_load_ps(e + whole), inverse));
 }
 
-QVITP_INLINE512 void write_codes(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
-                                 float share)
+QVITP_INLINE512 void write_codes(const float *e, uint8_t *dst, size_t whole, __mmask16 last,
+                                 float share, const struct qvitp_softmax *rows)
 {
-    __m512 scale = _mm512_set1_ps(row->mul / share), hi = _mm512_set1_ps(row->hi);
-    uint8_t *dst = row->dst;
+    __m512 scale = _mm512_set1_ps(rows->mul / share), hi = _mm512_set1_ps(rows->hi);
     for (size_t j = 0; j < whole; j += 16)
-        _mm_storeu_si128((__m128i *)(dst + j),
-                         plain_codes(_mm512_load_ps(row->scores + j), scale, hi));
-    _mm_mask_storeu_epi8(dst + whole, last,
-                         plain_codes(_mm512_load_ps(row->scores + whole), scale, hi));
+        _mm_storeu_si128((__m128i *)(dst + j), plain_codes(_mm512_load_ps(e + j), scale, hi));
+    _mm_mask_storeu_epi8(dst + whole, last, plain_codes(_mm512_load_ps(e + whole), scale, hi));
 }
 
-QVITP_INLINE512 void write_twins(const struct qvitp_softmax *row, size_t whole, __mmask16 last,
-                                 float share)
+QVITP_INLINE512 void write_twins(const float *e, uint8_t *dst, size_t whole, __mmask16 last,
+                                 float share, const struct qvitp_softmax *rows)
 {
-    __m512 scale = _mm512_set1_ps(row->mul / share), scale2 = _mm512_set1_ps(row->mul2 / share);
-    __m512 half = _mm512_set1_ps(row->half);
-    uint8_t *dst = row->dst;
+    __m512 scale = _mm512_set1_ps(rows->mul / share), scale2 = _mm512_set1_ps(rows->mul2 / share);
+    __m512 half = _mm512_set1_ps(rows->half);
     for (size_t j = 0; j < whole; j += 16)
         _mm_storeu_si128((__m128i *)(dst + j),
-                         twin_codes(_mm512_load_ps(row->scores + j), scale, scale2, half));
+                         twin_codes(_mm512_load_ps(e + j), scale, scale2, half));
     _mm_mask_storeu_epi8(dst + whole, last,
-                         twin_codes(_mm512_load_ps(row->scores + whole), scale, scale2, half));
+                         twin_codes(_mm512_load_ps(e + whole), scale, scale2, half));
 }
 
-QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_softmax *row)
+QVITP_INLINE512 void write_row(const struct qvitp_softmax *rows, ptrdiff_t i, size_t whole,
+                               __mmask16 last, float sum)
 {
+    const float *e = rows->scores + i * rows->lds;
+    float *floats = (float *)rows->dst + i * rows->ldd;
+    uint8_t *codes = (uint8_t *)rows->dst + i * rows->ldd;
+    float share = rows->sum ? 1 : sum; /* what codes are divided by */
+    if (rows->sum) rows->sum[i] = sum > 0 ? sum : 0;
+    if (!(sum > 0) && rows->out == QVITP_OUT_F32)
+        memset(floats, 0, rows->n * sizeof(float));
+    else if (!(sum > 0))
+        memset(codes, 0, rows->n);
+    else if (rows->out == QVITP_OUT_F32)
+        write_floats(e, floats, whole, last, sum);
+    else if (rows->half > 0)
+        write_twins(e, codes, whole, last, share, rows);
+    else
+        write_codes(e, codes, whole, last, share, rows);
+}
+
+QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_softmax *rows)
+{
+    enum { ROWS = 16 };
+    float top[ROWS], sum[ROWS];
     /* The last vector is partial or, where 16 divides n, whole. */
-    size_t whole = (row->n - 1) / 16 * 16;
-    __mmask16 last = qvitp_512_mask(whole, row->n);
-    if (row->bias || row->mask) add_to_scores(row);
-    float top = find_top(row->scores, whole, last), sum = 0;
-    if (top != INFINITY && top != -INFINITY) sum = exponentials(row->scores, whole, last, top);
-    float share = row->sum ? 1 : sum; /* what codes are divided by */
-    if (row->sum) *row->sum = sum > 0 ? sum : 0;
-    if (!(sum > 0)) {
-        memset(row->dst, 0, row->n * (row->out == QVITP_OUT_F32 ? sizeof(float) : 1));
-    } else if (row->out == QVITP_OUT_F32) {
-        write_floats(row, whole, last, sum);
-    } else if (row->half > 0) {
-        write_twins(row, whole, last, share);
-    } else {
-        write_codes(row, whole, last, share);
+    size_t n = rows->n, whole = (n - 1) / 16 * 16;
+    __mmask16 last = qvitp_512_mask(whole, n);
+    for (ptrdiff_t done = 0, m = (ptrdiff_t)rows->m; done < m; done += ROWS) {
+        ptrdiff_t count = m - done < ROWS ? m - done : ROWS;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            float *scores = rows->scores + (done + i) * rows->lds;
+            if (rows->bias) add_to_scores(scores, rows->bias + (done + i) * rows->ldb, n);
+            if (rows->mask) add_to_scores(scores, rows->mask + (done + i) * rows->ldm, n);
+            top[i] = find_top(scores, whole, last);
+        }
+        for (ptrdiff_t i = 0; i < count; i++) {
+            int finite = top[i] != INFINITY && top[i] != -INFINITY;
+            float *scores = rows->scores + (done + i) * rows->lds;
+            sum[i] = finite ? exponentials(scores, whole, last, top[i]) : 0;
+        }
+        for (ptrdiff_t i = 0; i < count; i++) write_row(rows, done + i, whole, last, sum[i]);
     }
 }
 

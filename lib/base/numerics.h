@@ -29,64 +29,52 @@
 #define QVITP_ROUND_MAGIC 12582912.0f
 
 /*
- * exp(x), for x <= 0: x = n ln 2 + r, |r| <= ln 2 / 2, exp(r) = 1 + (r + (r r) q(r)), where q is the
- * degree 4 polynomial that minimises the largest relative error (8.1e-8 with rounding). Below
- * QVITP_EXP_LOW the result is 0, so that no subnormal number ever appears.
+ * exp(x), for x <= 0: x = (n + r) ln 2 / 16, n whole, |r| <= 1/2, so exp(x) is 2^(n / 16), a root of 2
+ * times a power, times 1 + r (C1 + C2 r), of the least largest relative error (4.3e-7). The rounding of
+ * n + r adds up to 9e-8 |x|. Below QVITP_EXP_LOW the result is 0: no subnormal number ever appears, not
+ * even in the product of a root with r, which is a multiple of the last bit of n + r.
  */
-#define QVITP_EXP_LOW (-86.0f)
-#define QVITP_LOG2_E 1.44269504f
-#define QVITP_LN2_HIGH 0.693359375f
-#define QVITP_LN2_LOW (-2.12194440e-4f)
-#define QVITP_EXP_Q0 0.49999994f
-#define QVITP_EXP_Q1 0.166665211f
-#define QVITP_EXP_Q2 0.041668389f
-#define QVITP_EXP_Q3 0.00836874545f
-#define QVITP_EXP_Q4 0.00138145406f
+#define QVITP_EXP_LOW (-70.0f)
+#define QVITP_EXP_ROOTS 16
+#define QVITP_EXP_SCALE 23.08312f /* 16 / ln 2 */
+#define QVITP_EXP_C1 0.043324232f
+#define QVITP_EXP_C2 0.0009383845f
+
+/* 2^(i / 16), i = 0..15; a macro, so that each kernel lays out a table of its own. */
+#define QVITP_EXP_ROOTS_OF_2                                                                       \
+    1.0f, 1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f, 1.2968396f, 1.3542556f,      \
+        1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f, 1.6817929f, 1.7562522f, 1.8340081f,        \
+        1.9152066f
 
 /*
- * GELU(x) = max(0, x) - g(|x|), where g(u) = u * Phi(-u) is a small bump on [0, 6): 32 cubics, the
- * coefficients c0 + c1 f + c2 f^2 + c3 f^3 of each fitted at the Chebyshev points of its segment.
- * f is the position inside the segment, in [0, 1). Largest error of the whole: 1.3e-6, absolute.
+ * GELU(x) = max(0, x) - g(|x|), where g(u) = u * Phi(-u) is a small bump on [0, 5): 16 cubics, the
+ * coefficients c0 + c1 f + c2 f^2 + c3 f^3 of each of the least largest error in its segment; that of the
+ * first segment is 0 at 0. f is the position inside the segment, in [0, 1). 16, so that one permutation of
+ * a register looks a coefficient up. Largest error of the whole: 5.6e-6, absolute.
  */
-#define QVITP_GELU_SEGMENTS 32
-#define QVITP_GELU_SCALE 5.33333349f /* segments per unit: 32 / 6 */
-#define QVITP_GELU_LAST 31.999998f   /* the largest float below 32 */
+#define QVITP_GELU_SEGMENTS 16
+#define QVITP_GELU_SCALE 3.2f        /* segments per unit: 16 / 5 */
+#define QVITP_GELU_LAST 15.999999f   /* the largest float below 16 */
 
-/* The cubics, one a segment, as C(c0, c1, c2, c3); a macro, so that each kernel lays out a table of its own. */
+/* The cubics, one a segment, as C(c0, c1, c2, c3). */
 /* clang-format off */
 #define QVITP_GELU_CUBICS(C)                                                                       \
-    C(0.0f, 0.0937578231f, -0.0140947234f, 0.00014243662f),                                        \
-    C(0.0798058882f, 0.066042982f, -0.0136267394f, 0.000463692588f),                               \
-    C(0.132685959f, 0.0402093083f, -0.0122158574f, 0.000694584567f),                               \
-    C(0.161374167f, 0.0178777836f, -0.0101079447f, 0.00082638592f),                                \
-    C(0.169970542f, 0.000144130419f, -0.00760513404f, 0.000850569515f),                            \
-    C(0.163360253f, -0.0125232497f, -0.00503444951f, 0.000779015303f),                             \
-    C(0.14658165f, -0.0202724822f, -0.00268565817f, 0.00063873519f),                               \
-    C(0.124262266f, -0.0237493198f, -0.000765528239f, 0.000463738106f),                            \
-    C(0.100211136f, -0.02391118f, 0.000622919062f, 0.000286692462f),                               \
-    C(0.0772095174f, -0.0218244586f, 0.0014757422f, 0.000132637622f),                              \
-    C(0.0569933727f, -0.0184896328f, 0.00186441711f, 1.59342126e-05f),                             \
-    C(0.0403840281f, -0.0147224544f, 0.00190315361f, -5.95631172e-05f),                            \
-    C(0.0275051128f, -0.0110996859f, 0.0017170026f, -9.8036493e-05f),                              \
-    C(0.018024357f, -0.00796111114f, 0.00141766854f, -0.000108242006f),                            \
-    C(0.0113726519f, -0.00544953858f, 0.0010899317f, -0.000100226345f),                            \
-    C(0.00691280933f, -0.00356822531f, 0.000788027945f, -8.29565688e-05f),                         \
-    C(0.00404965552f, -0.00223857397f, 0.000539138156f, -6.30916184e-05f),                         \
-    C(0.00228713243f, -0.00134728639f, 0.000350498914f, -4.47373641e-05f),                         \
-    C(0.00124561379f, -0.000778639514f, 0.000217160603f, -2.98351479e-05f),                        \
-    C(0.000654305622f, -0.00043244462f, 0.000128505882f, -1.88192826e-05f),                        \
-    C(0.000331552466f, -0.00023094374f, 7.27486549e-05f, -1.12717889e-05f),                        \
-    C(0.000162089171f, -0.000118652832f, 3.94494564e-05f, -6.4287392e-06f),                        \
-    C(7.64594879e-05f, -5.86709466e-05f, 2.05121632e-05f, -3.49883339e-06f),                       \
-    C(3.48033936e-05f, -2.79311316e-05f, 1.02351141e-05f, -1.82010581e-06f),                       \
-    C(1.52881712e-05f, -1.28055617e-05f, 4.90430602e-06f, -9.06167713e-07f),                       \
-    C(6.48124887e-06f, -5.65534174e-06f, 2.25792837e-06f, -4.3222812e-07f),                        \
-    C(2.65187214e-06f, -2.40635495e-06f, 9.9930071e-07f, -1.97688905e-07f),                        \
-    C(1.04726143e-06f, -9.86686814e-07f, 4.25315193e-07f, -8.67613679e-08f),                       \
-    C(3.99191805e-07f, -3.89929198e-07f, 1.74142542e-07f, -3.65600172e-08f),                       \
-    C(1.46874015e-07f, -1.48538291e-07f, 6.86133674e-08f, -1.4799423e-08f),                        \
-    C(5.21622425e-08f, -5.45493748e-08f, 2.60217483e-08f, -5.75748604e-09f),                       \
-    C(1.7882364e-08f, -1.9314621e-08f, 9.50141477e-09f, -2.15345941e-09f)
+    C(0.0f, 0.15636075f, -0.039638024f, 0.0011875312f),                                             \
+    C(0.11791293f, 0.08090589f, -0.03577789f, 0.0031972395f),                                       \
+    C(0.16624077f, 0.019035304f, -0.02585332f, 0.003937116f),                                       \
+    C(0.16336203f, -0.020922318f, -0.013782808f, 0.0034073002f),                                    \
+    C(0.13206494f, -0.03841847f, -0.003469906f, 0.002146667f),                                      \
+    C(0.092322744f, -0.039078206f, 0.0029097341f, 0.0008411467f),                                   \
+    C(0.05699442f, -0.03084691f, 0.005307045f, -5.6077984e-05f),                                    \
+    C(0.031397585f, -0.020451348f, 0.0050269607f, -0.0004486832f),                                  \
+    C(0.015524006f, -0.011749019f, 0.0036185405f, -0.00048083768f),                                 \
+    C(0.0069125476f, -0.005939515f, 0.0021582947f, -0.00035342292f),                                \
+    C(0.002777951f, -0.0026653742f, 0.0011040365f, -0.00020776976f),                                \
+    C(0.0010089399f, -0.0010675055f, 0.00049284665f, -0.00010287286f),                              \
+    C(0.00033148602f, -0.0003829467f, 0.0001939513f, -4.395234e-05f),                               \
+    C(9.8583536e-05f, -0.0001233506f, 6.772209e-05f, -1.6425212e-05f),                              \
+    C(2.655102e-05f, -3.574036e-05f, 2.1073414e-05f, -5.4144725e-06f),                              \
+    C(6.477974e-06f, -9.327681e-06f, 5.862369e-06f, -1.5833682e-06f)
 /* clang-format on */
 
 /* A C: a row of coefficients. */

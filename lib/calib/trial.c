@@ -44,7 +44,7 @@ static void widen(struct most *most, const struct qvitp_gemm_kernel *kernel, siz
 {
     const struct qvitp_left left = {.kernel = kernel};
     size_t columns = qvitp_vector_columns(kernel, n), panels = qvitp_packed_bytes(kernel, n, k);
-    size_t staged = qvitp_mul(2, qvitp_left_plane_bytes(&left, kernel->mr, k));
+    size_t staged = qvitp_mul(2, qvitp_left_plane_bytes(&left, k));
     if (columns > most->columns) most->columns = columns;
     if (panels > most->panels) most->panels = panels;
     if (staged > most->staged) most->staged = staged;

@@ -34,13 +34,14 @@ struct scratch {
     float *context;       /* [tile][dim], likewise */
 };
 
-/* Rows that go from scores to context together: one tile of the first product. */
-static size_t tile_rows(const struct qvitp_attention *p) { return p->query.kernel->mr; }
+/* Rows that go from scores to context together: two tiles of the first product, whose last panels are
+ * finished while others are summed; more would leave the first-level cache. */
+static size_t tile_rows(const struct qvitp_attention *p) { return 2u * p->query.kernel->mr; }
 
 /* Between rows of scores, in elements; leaves the padding that the softmax kernel may touch. */
 static size_t score_stride(const struct qvitp_attention *p, size_t keys)
 {
-    return qvitp_round_up(qvitp_packed_n(p->query.kernel, keys), QVIT_ALIGNMENT);
+    return qvitp_round_up(qvitp_packed_n(p->query.kernel, keys), QVIT_ALIGNMENT / sizeof(float));
 }
 
 static size_t carve_scratch(const struct qvitp_attention *p, size_t keys, void *base,
@@ -55,8 +56,8 @@ static size_t carve_scratch(const struct qvitp_attention *p, size_t keys, void *
     s->zeros = qvitp_carve(&c, columns, sizeof(float));
     s->scores = qvitp_carve(&c, cells, sizeof(float));
     s->codes = qvitp_carve(&c, cells, 1);
-    s->staged = qvitp_carve(&c, qvitp_left_plane_bytes(&p->query, p->query.kernel->mr, p->dim), 1);
-    size_t plane = qvitp_left_plane_bytes(&p->probability, p->probability.kernel->mr, keys);
+    s->staged = qvitp_carve(&c, qvitp_left_plane_bytes(&p->query, p->dim), 1);
+    size_t plane = qvitp_left_plane_bytes(&p->probability, keys);
     s->staged_codes = qvitp_carve(&c, qvitp_mul(plane, 2), 1);
     size_t rows = p->relative ? tile_rows(p) : 0;
     s->sums = qvitp_carve(&c, rows, sizeof(float));
@@ -135,8 +136,9 @@ static void pack_head(struct head_run *h)
     struct head_view value = view(r->args->value, r->args->key_rows, h->batch, h->head);
     struct qvitp_operand keys = {key.data, key.stride, key.rows, 0};
     struct qvitp_operand values = {value.data, value.stride, value.rows, 1};
-    qvitp_right_pack(&h->scratch.key, &p->query, &keys, r->keys, p->dim);
-    qvitp_right_pack(&h->scratch.value, &p->probability, &values, p->dim, r->keys);
+    qvitp_right_pack(&h->scratch.key, &p->query, &keys, r->keys, p->dim, h->scratch.staged);
+    qvitp_right_pack(&h->scratch.value, &p->probability, &values, p->dim, r->keys,
+                     h->scratch.staged_codes);
     size_t columns = qvitp_vector_columns(p->query.kernel, r->keys);
     int floats = p->types[0] == QVIT_DTYPE_F32;
     for (size_t j = 0; j < columns; j++) {
@@ -173,33 +175,46 @@ static void compute_scores(const struct head_run *h, size_t first, size_t rows)
     qvitp_block_run(&block);
 }
 
+/* The caller's scores: raw, and then scaled for the softmax. */
+static void show_scores(const struct head_run *h, size_t first, size_t rows, size_t stride)
+{
+    const struct run *r = h->run;
+    for (size_t i = 0; i < rows; i++) {
+        float *raw = cell_row(r->args->scores, h->batch, h->head, first + i);
+        float *scores = h->scratch.scores + i * stride;
+        for (size_t j = 0; j < r->keys; j++) {
+            raw[j] = scores[j];
+            scores[j] *= r->plan->float_scale;
+        }
+    }
+}
+
 /* Softmax of the scratch rows, in the place or to the codes that the second product reads; codes are
  * padded with zeros to whole k steps, so that plain ones are read in place. */
-static void compute_probabilities(const struct head_run *h, size_t first, size_t rows)
+static void compute_probabilities(const struct head_run *h, size_t first, size_t count)
 {
     const struct run *r = h->run;
     const struct qvitp_attention *p = r->plan;
     const qvit_attention_args *a = r->args;
     size_t stride = score_stride(p, r->keys);
-    for (size_t i = 0; i < rows; i++) {
-        struct qvitp_softmax row = p->softmax;
-        row.n = r->keys;
-        row.scores = h->scratch.scores + i * stride;
-        row.bias = cell_row(a->bias, h->batch, h->head, first + i);
-        row.mask = cell_row(a->mask, h->batch, h->head, first + i);
-        uint8_t *codes = h->scratch.codes + i * stride;
-        row.dst = row.out == QVITP_OUT_F32 ? (void *)row.scores : codes;
-        row.sum = p->relative ? h->scratch.sums + i : NULL;
-        memset(codes + r->keys, 0, qvitp_packed_k(p->probability.kernel, r->keys) - r->keys);
-        float *raw = cell_row(a->scores, h->batch, h->head, first + i);
-        for (size_t j = 0; raw && j < r->keys; j++) {
-            raw[j] = row.scores[j];
-            row.scores[j] *= p->float_scale;
-        }
-        p->base.engine->kernels.softmax->run(&row);
-        float *probabilities = cell_row(a->probabilities, h->batch, h->head, first + i);
-        if (probabilities) memcpy(probabilities, row.dst, r->keys * sizeof(float));
-    }
+    size_t padding = qvitp_packed_k(p->probability.kernel, r->keys) - r->keys;
+    struct qvitp_softmax rows = p->softmax;
+    rows.m = count, rows.n = r->keys;
+    rows.scores = h->scratch.scores;
+    rows.bias = cell_row(a->bias, h->batch, h->head, first);
+    rows.mask = cell_row(a->mask, h->batch, h->head, first);
+    rows.dst = rows.out == QVITP_OUT_F32 ? (void *)rows.scores : h->scratch.codes;
+    rows.sum = p->relative ? h->scratch.sums : NULL;
+    rows.lds = rows.ldd = (ptrdiff_t)stride;
+    if (a->bias) rows.ldb = a->bias->strides[2];
+    if (a->mask) rows.ldm = a->mask->strides[2];
+    if (a->scores) show_scores(h, first, count, stride);
+    for (size_t i = 0; padding && i < count; i++)
+        memset(h->scratch.codes + i * stride + r->keys, 0, padding);
+    p->base.engine->kernels.softmax->run(&rows);
+    for (size_t i = 0; a->probabilities && i < count; i++)
+        memcpy(cell_row(a->probabilities, h->batch, h->head, first + i), rows.scores + i * stride,
+               r->keys * sizeof(float));
 }
 
 /* Divides rows of P V by the sums of their exponentials, on their way to the output. */

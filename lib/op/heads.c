@@ -1,6 +1,8 @@
 /* heads.c - work on activations head by head. */
 #include "op/heads.h"
 
+#include <string.h>
+
 #include "base/checked.h"
 #include "base/error.h"
 #include "plan/plan.h"
@@ -10,18 +12,36 @@ void qvitp_right_carve(struct qvitp_right *right, const struct qvitp_left *left,
 {
     right->panels = qvitp_carve(carver, qvitp_packed_bytes(left->kernel, n, k), 1);
     right->init = qvitp_carve(carver, qvitp_vector_columns(left->kernel, n), sizeof *right->init);
+    right->points = qvitp_carve(carver, left->zero ? k : 0, 1);
+}
+
+/* The sums start at what a row of the left operand's zeros would give, negated: such a row is multiplied. */
+static void start_sums(const struct qvitp_right *right, const struct qvitp_left *left, size_t n,
+                       size_t k, void *staged)
+{
+    const struct qvitp_epilogue sums = {.init = right->init, .out = QVITP_OUT_S32};
+    const struct qvitp_block block = {.left = left,
+                                      .epilogue = &sums,
+                                      .m = 1,
+                                      .k = k,
+                                      .a = right->points,
+                                      .b = right->panels,
+                                      .columns = n,
+                                      .out = right->init,
+                                      .out_size = sizeof *right->init,
+                                      .staged = staged};
+    memset(right->points, qvitp_left_zero_code(left), k);
+    qvitp_block_run(&block);
+    for (size_t j = 0; j < n; j++) right->init[j] = -right->init[j];
 }
 
 void qvitp_right_pack(const struct qvitp_right *right, const struct qvitp_left *left,
-                      const struct qvitp_operand *operand, size_t n, size_t k)
+                      const struct qvitp_operand *operand, size_t n, size_t k, void *staged)
 {
     qvitp_pack(left->kernel, operand, n, k, right->panels);
     if (left->kernel->a_form == QVITP_A_F32) return;
-    size_t columns = qvitp_packed_n(left->kernel, n);
-    for (size_t j = 0; j < columns; j++) right->init[j] = 0;
-    if (!left->zero) return;
-    qvitp_operand_sums(operand, n, k, right->init);
-    for (size_t j = 0; j < n; j++) right->init[j] *= -left->zero;
+    memset(right->init, 0, qvitp_packed_n(left->kernel, n) * sizeof *right->init);
+    if (left->zero) start_sums(right, left, n, k, staged);
 }
 
 qvit_status qvitp_sums_fit(const struct qvitp_left *left, size_t k, qvit_error *error)

@@ -53,6 +53,13 @@ static inline int32_t qvitp_left_plane_max(const struct qvitp_left *left)
     return left->low_max > left->high_max ? left->low_max : left->high_max;
 }
 
+/* The code whose staged form is left->zero. */
+static inline int32_t qvitp_left_zero_code(const struct qvitp_left *left)
+{
+    if (left->stage_form == QVITP_STAGE_JOINED_GELU) return left->point;
+    return left->stage_form == QVITP_STAGE_S8 ? left->zero - 128 : left->zero;
+}
+
 /* What the scale of the low range is multiplied by: -1 where negative codes are summed as magnitudes, and
  * not joined to the others. */
 static inline float qvitp_low_sign(const struct qvitp_left *left)
@@ -67,9 +74,11 @@ void qvitp_left_cut(struct qvitp_left *left, const qvit_engine *engine,
 /* k as the kernel sees it: padded, in K-blocks each of these. */
 size_t qvitp_left_packed_k(const struct qvitp_left *left, size_t k);
 
-/* Bytes of one staged plane of `rows` rows of k codes, and of all planes. */
-size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t rows, size_t k);
-size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t rows, size_t k);
+/* Rows that are staged together: a tile, and two of tall kernels, which finish one while they sum the other.
+ * Bytes of one staged plane of so many rows of k codes, and of all planes. */
+size_t qvitp_left_rows(const struct qvitp_left *left);
+size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t k);
+size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t k);
 
 /* Whether rows of k codes can be multiplied where they lie; bytes of an element as the kernel reads it. */
 int qvitp_left_in_place(const struct qvitp_left *left, size_t k);

@@ -15,7 +15,7 @@ QVITP_DEFINE_INIT(qvit_linear_args, QVIT_LINEAR_ARGS_INIT)
 /* One worker's part of the workspace: a staged tile of rows, and behind it a chunk of expanded columns. */
 static size_t staged_bytes(const struct qvitp_linear *p)
 {
-    return qvitp_left_staged_bytes(&p->left, p->left.kernel->mr, p->k);
+    return qvitp_left_staged_bytes(&p->left, p->k);
 }
 
 static size_t expanded_bytes(const struct qvitp_linear *p)
@@ -82,7 +82,9 @@ static const void *chunk_panels(const struct run *r, size_t chunk, char *workspa
     return expanded;
 }
 
-static void run_unit(const struct run *r, size_t unit, const void *panels, char *workspace)
+/* Units [unit, end), which are row tiles of one matrix and one chunk. */
+static void run_units(const struct run *r, size_t unit, size_t end, const void *panels,
+                      char *workspace)
 {
     const struct qvitp_linear *p = r->plan;
     const struct qvitp_rows *m = &r->rows;
@@ -91,7 +93,7 @@ static void run_unit(const struct run *r, size_t unit, const void *panels, char 
     struct qvitp_block block = {
         .left = &p->left,
         .epilogue = &p->epilogue,
-        .m = qvitp_share(m->rows, r->tiles, tile + 1) - first,
+        .m = qvitp_share(m->rows, r->tiles, tile + end - unit) - first,
         .k = p->k,
         .a = qvitp_rows_at(m, QVITP_ROWS_INPUT, matrix, first),
         .lda = m->side[QVITP_ROWS_INPUT].stride * (ptrdiff_t)m->side[QVITP_ROWS_INPUT].size,
@@ -118,11 +120,12 @@ static void run_share(void *argument, size_t share, size_t worker)
     const void *panels = NULL;
     size_t first = qvitp_share(r->units, r->shares, share);
     size_t end = qvitp_share(r->units, r->shares, share + 1);
-    for (size_t unit = first; unit < end; unit++) {
+    for (size_t unit = first, next; unit < end; unit = next) {
         size_t of_chunk = r->tiles * r->rows.matrices;
         if (unit == first || unit % of_chunk == 0)
             panels = chunk_panels(r, unit / of_chunk, workspace);
-        run_unit(r, unit, panels, workspace);
+        next = qvitp_min(end, (unit / r->tiles + 1) * r->tiles);
+        run_units(r, unit, next, panels, workspace);
     }
 }
 

@@ -150,7 +150,7 @@ static size_t carve_scratch(const struct matmul *p, size_t n, size_t k, void *ba
     s->bias = qvitp_carve(&c, columns, sizeof(float));
     /* Also where this k could be read in place: a smaller one, for which this size is asked as well,
      * might not. */
-    size_t plane = p->left.stage ? qvitp_left_plane_bytes(&p->left, p->left.kernel->mr, k) : 0;
+    size_t plane = p->left.stage ? qvitp_left_plane_bytes(&p->left, k) : 0;
     s->staged = qvitp_carve(&c, qvitp_mul(plane, p->left.twin ? 2 : 1), 1);
     return qvitp_round_up(c.used, QVIT_ALIGNMENT);
 }
@@ -211,7 +211,7 @@ static void run_unit(void *argument, size_t unit, size_t worker)
     carve_scratch(p, r->n, r->k, (char *)r->args->workspace + worker * r->per_worker, &s);
     struct qvitp_operand operand = {matrix_at(right, batch, head), qvitp_stride(right, 2), NULL,
                                     p->by_k};
-    qvitp_right_pack(&s.right, &p->left, &operand, r->n, r->k);
+    qvitp_right_pack(&s.right, &p->left, &operand, r->n, r->k, s.staged);
     struct qvitp_epilogue epilogue;
     fill_vectors(r, &p->head[head], &s, &epilogue);
 

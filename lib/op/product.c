@@ -34,7 +34,7 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
                                 .zero = left->point,
                                 .high = left->high};
     if (left->twin)
-        stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+        stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, b->k);
     left->stage(&stage);
 }
 
@@ -59,12 +59,17 @@ static void stage_row(const struct qvitp_block *b, size_t row, size_t i,
                   blocks->ends[h]);
 }
 
+static int reads_in_place(const struct qvitp_block *b)
+{
+    return !b->a_index && qvitp_left_in_place(b->left, b->k);
+}
+
 /* Points the tile at its left rows, staging them first where they cannot be read in place. */
 static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile *tile)
 {
     const struct qvitp_left *left = b->left;
     tile->k = qvitp_left_packed_k(left, b->k);
-    if (!b->a_index && qvitp_left_in_place(left, b->k)) {
+    if (reads_in_place(b)) {
         tile->a = left_row(b, row);
         tile->lda = b->lda;
         return;
@@ -72,11 +77,11 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
     tile->a = b->staged;
     tile->lda = (ptrdiff_t)(tile->k * qvitp_left_element(left));
     if (left->twin)
-        tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, left->kernel->mr, b->k);
+        tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, b->k);
     for (size_t i = 0; i < tile->m; i++) stage_row(b, row, i, tile);
 }
 
-/* All panels of one row tile. */
+/* All panels of one row tile, or of many. */
 static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
 {
     const struct qvitp_gemm_kernel *kernel = b->left->kernel;
@@ -101,7 +106,9 @@ static void run_tile(const struct qvitp_block *b, size_t row, size_t rows)
 
 void qvitp_block_run(const struct qvitp_block *b)
 {
-    size_t tiles = qvitp_tiles(b->m, b->left->kernel->mr);
+    const struct qvitp_left *left = b->left;
+    size_t tiles = qvitp_tiles(b->m, qvitp_left_rows(left));
+    if (left->kernel->tall && reads_in_place(b)) tiles = 1;
     for (size_t i = 0; i < tiles; i++) {
         size_t first = qvitp_share(b->m, tiles, i);
         run_tile(b, first, qvitp_share(b->m, tiles, i + 1) - first);

@@ -23,7 +23,7 @@ struct qvitp_block {
     void *out;                    /* of column 0, row 0 */
     ptrdiff_t ldo;
     size_t out_size;
-    void *staged; /* qvitp_left_staged_bytes(left, mr, k); aligned */
+    void *staged; /* qvitp_left_staged_bytes(left, k); aligned */
 };
 void qvitp_block_run(const struct qvitp_block *block);
 

@@ -70,17 +70,25 @@ static const char *row_of(const struct qvitp_operand *o, size_t row, size_t size
 /* Columns that are interleaved at once: a panel of any kernel but the scalar ones is some of these. */
 enum { GROUP = 16, GROUP_STEP = 4, MAX_STEP = 8 };
 
-/* GROUP columns of a step of k, of which rows past the last are NULL. kstep, GROUP_STEP at most, is a constant
- * wherever this is called, and what is read is copied first, so that compilers interleave whole vectors. */
+/* GROUP columns of a step of k, of which rows past the last are NULL. kstep, 2 or 4, is a constant wherever
+ * this is called. Such steps are those of x86: bytes are joined, to 16 bits and those to 32, as its memory
+ * has them, in loops that compilers vectorise. */
 static inline void interleave_group(const int8_t *const *rows, size_t first, size_t kstep,
                                     int8_t *to)
 {
     static const int8_t zeros[GROUP];
-    int8_t from[GROUP_STEP][GROUP], group[GROUP * GROUP_STEP];
+    uint8_t from[GROUP_STEP][GROUP];
+    uint16_t low[GROUP], high[GROUP];
+    uint32_t all[GROUP];
     for (size_t s = 0; s < kstep; s++) memcpy(from[s], rows[s] ? rows[s] + first : zeros, GROUP);
-    for (size_t j = 0; j < GROUP; j++)
-        for (size_t s = 0; s < kstep; s++) group[j * kstep + s] = from[s][j];
-    memcpy(to, group, GROUP * kstep);
+    for (size_t j = 0; j < GROUP; j++) low[j] = (uint16_t)(from[0][j] | from[1][j] << 8);
+    if (kstep == 2) {
+        memcpy(to, low, sizeof low);
+        return;
+    }
+    for (size_t j = 0; j < GROUP; j++) high[j] = (uint16_t)(from[2][j] | from[3][j] << 8);
+    for (size_t j = 0; j < GROUP; j++) all[j] = low[j] | (uint32_t)high[j] << 16;
+    memcpy(to, all, sizeof all);
 }
 
 /* One step of k of a [k][n] operand: its rows, interleaved column by column, into every panel. */
@@ -130,6 +138,36 @@ static void pack_by_k_floats(const struct qvitp_gemm_kernel *kernel, const struc
     }
 }
 
+/* Columns whose rows are read side by side; divides the width of every kernel whose steps are 4. */
+enum { SIDE = 8 };
+
+/* One step of 4 of some columns; `bytes` are left of it. */
+static inline void pack_step(const char *const *rows, size_t columns, size_t from, size_t bytes,
+                             char *to)
+{
+    for (size_t j = 0; j < columns; j++) memcpy(to + j * 4, rows[j] + from, bytes);
+}
+
+/* Bytes in steps of 4, the common form of activations: step by step, where pack_row would scatter. */
+static void pack_by_4_bytes(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o,
+                            size_t n, size_t k, char *panels)
+{
+    size_t nr = kernel->nr, panel_bytes = qvitp_packed_k(kernel, k) * nr;
+    if (n % nr) memset(panels + n / nr * panel_bytes, 0, panel_bytes);
+    for (size_t first = 0; first < n; first += SIDE) {
+        size_t columns = qvitp_min(SIDE, n - first), p = 0;
+        char *to = panels + first / nr * panel_bytes + first % nr * 4;
+        const char *rows[SIDE] = {NULL};
+        for (size_t j = 0; j < columns; j++) rows[j] = row_of(o, first + j, 1);
+        if (columns == SIDE)
+            for (; p + 4 <= k; p += 4, to += nr * 4) pack_step(rows, SIDE, p, 4, to);
+        for (; p + 4 <= k; p += 4, to += nr * 4) pack_step(rows, columns, p, 4, to);
+        if (p == k) continue;
+        memset(to, 0, columns * 4);
+        pack_step(rows, columns, p, k - p, to);
+    }
+}
+
 void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_operand *o, size_t n,
                 size_t k, void *panels)
 {
@@ -138,6 +176,8 @@ void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_opera
         pack_by_k_bytes(kernel, o, n, k, panels);
     } else if (o->by_k) {
         pack_by_k_floats(kernel, o, n, k, panels);
+    } else if (size == 1 && kernel->kstep == 4) {
+        pack_by_4_bytes(kernel, o, n, k, panels);
     } else {
         memset(panels, 0, qvitp_packed_bytes(kernel, n, k));
         for (size_t column = 0; column < n; column++)

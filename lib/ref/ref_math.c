@@ -29,16 +29,14 @@ static float power_of_two(int32_t n)
 
 float qvitp_ref_exp(float x)
 {
+    static const float roots[QVITP_EXP_ROOTS] = {QVITP_EXP_ROOTS_OF_2};
     if (!(x >= QVITP_EXP_LOW)) return 0;
-    float n = qvitp_ref_round(x * QVITP_LOG2_E);
-    float r = (x - n * QVITP_LN2_HIGH) - n * QVITP_LN2_LOW;
-    float q = QVITP_EXP_Q4;
-    q = q * r + QVITP_EXP_Q3;
-    q = q * r + QVITP_EXP_Q2;
-    q = q * r + QVITP_EXP_Q1;
-    q = q * r + QVITP_EXP_Q0;
-    float p = ((q * r) * r + r) + 1.0f;
-    return p * power_of_two((int32_t)n);
+    float t = x * QVITP_EXP_SCALE;
+    float n = qvitp_ref_round(t);
+    float r = t - n;
+    int32_t sixteenths = (int32_t)n, i = sixteenths & (QVITP_EXP_ROOTS - 1);
+    float root = roots[i] * power_of_two((sixteenths - i) / QVITP_EXP_ROOTS);
+    return root + (root * r) * (QVITP_EXP_C2 * r + QVITP_EXP_C1);
 }
 
 float qvitp_ref_gelu(float x)

@@ -11,7 +11,7 @@
 #include "checkasm.h"
 #include "ref/ref.h"
 
-enum { MAX_MR = 16, MAX_NR = 128, MAX_K = 3072, MAX_BLOCKS = 24 }; /* MAX_NR: columns of a call */
+enum { MAX_M = 48, MAX_NR = 128, MAX_K = 3072, MAX_BLOCKS = 24 }; /* of a call */
 enum { PLAIN, TWIN, FLOATS };
 enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FILLS };
 enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_ENDS };
@@ -30,12 +30,12 @@ static struct {
     int32_t high;       /* 0, or the twin's ranges are joined */
     size_t most_blocks; /* 1, or more in the group that is about K-blocks */
     size_t blocks, ends[MAX_BLOCKS];
-    uint8_t a[MAX_MR * MAX_K];
+    uint8_t a[MAX_M * MAX_K];
     int8_t b[MAX_NR * MAX_K]; /* one row per column */
-    float fa[MAX_MR * MAX_K], fb[MAX_NR * MAX_K];
-    int32_t lo[MAX_BLOCKS][MAX_MR * MAX_NR], hi[MAX_BLOCKS][MAX_MR * MAX_NR];
-    float fused[MAX_MR * MAX_NR], unfused[MAX_MR * MAX_NR];
-    float residual[MAX_MR * MAX_NR]; /* as floats */
+    float fa[MAX_M * MAX_K], fb[MAX_NR * MAX_K];
+    int32_t lo[MAX_BLOCKS][MAX_M * MAX_NR], hi[MAX_BLOCKS][MAX_M * MAX_NR];
+    float fused[MAX_M * MAX_NR], unfused[MAX_M * MAX_NR];
+    float residual[MAX_M * MAX_NR]; /* as floats */
     float *vector[7];                /* init (as int32), scale, scale2, bias, mul, mul_neg, add */
     struct qvitp_tile tile;
     struct qvitp_epilogue e;
@@ -446,7 +446,7 @@ static void panels(const struct qvitp_kernels *table)
 {
     (void)table;
     for (int i = 0; i < 300; i++) {
-        c.m = 1 + check_below(c.kernel->mr);
+        c.m = 1 + check_below((c.kernel->tall ? 3u : 1u) * c.kernel->mr);
         c.n = c.kernel->nr + 1 + check_below(2 * (size_t)c.kernel->nr + 5);
         c.k = check_below(8) > 0 ? 1 + check_below(300) : some_depth(check_below(5));
         any_case(100);

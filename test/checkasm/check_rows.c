@@ -11,11 +11,9 @@ enum { SLOT_X, SLOT_BIAS, SLOT_MASK, SLOT_DST };
 static size_t next_length(size_t n) { return n < 70 ? n + 1 : n == 70 ? 197 : n == 197 ? 577 : 0; }
 
 /* Compares what stands at SLOT_DST and what is around it. */
-static void compare(const void *dst, size_t n, int32_t out, const float *floats,
-                    const uint8_t *codes)
+static void compare_row(const void *dst, size_t n, int32_t out, const float *floats,
+                        const uint8_t *codes)
 {
-    size_t bytes = n * (out == QVITP_OUT_F32 ? sizeof(float) : 1);
-    check_canaries(SLOT_DST, 1, bytes, bytes);
     for (size_t j = 0; j < n; j++) {
         if (out == QVITP_OUT_F32) {
             float got = ((const float *)dst)[j];
@@ -25,6 +23,15 @@ static void compare(const void *dst, size_t n, int32_t out, const float *floats,
             check_fail("[%zu] is %d, not %d", j, ((const uint8_t *)dst)[j], codes[j]);
         }
     }
+}
+
+/* One row is all that there is. */
+static void compare(const void *dst, size_t n, int32_t out, const float *floats,
+                    const uint8_t *codes)
+{
+    size_t bytes = n * (out == QVITP_OUT_F32 ? sizeof(float) : 1);
+    check_canaries(SLOT_DST, 1, bytes, bytes);
+    compare_row(dst, n, out, floats, codes);
 }
 
 /* ---- softmax ---- */
@@ -63,56 +70,85 @@ static float score(int content, int first)
     case EQUAL:
         return 1.25f;
     case FAR: /* around the end of exp */
-        return first ? 0 : check_below(4) ? -86 - check_uniform() * 4 : -86;
+        return first ? 0 : check_below(4) ? QVITP_EXP_LOW - check_uniform() * 4 : QVITP_EXP_LOW;
     default:
         return check_normal();
     }
 }
 
-/* n floats that are the caller's, or NULL. */
-static const float *place_floats(int slot, size_t n, int side, int given, int content)
+enum { MOST_ROWS = 20 }; /* of a call of the softmax kernel */
+
+/* m rows of n floats that are the caller's, or NULL; the last row ends where its page does. */
+static const float *place_floats(int slot, size_t m, size_t n, size_t stride, int side, int given,
+                                 int content)
 {
-    float *x = check_place(slot, n * sizeof *x, sizeof *x, side);
-    for (size_t j = 0; j < n; j++) x[j] = score(content, j == 0);
+    size_t size = (m - 1) * stride + n;
+    float *x = check_place(slot, size * sizeof *x, sizeof *x, side);
+    for (size_t j = 0; j < size; j++) x[j] = score(content, j % stride == 0);
     return given ? x : NULL;
+}
+
+/* What the reference makes of row i, whose scores were `before`. */
+static void expect_softmax(const struct qvitp_softmax *rows, size_t i, const float *before,
+                           int form, float *floats, uint8_t *codes, float *relative)
+{
+    const float *bias = rows->bias ? rows->bias + (ptrdiff_t)i * rows->ldb : NULL;
+    const float *mask = rows->mask ? rows->mask + (ptrdiff_t)i * rows->ldm : NULL;
+    if (form == 0) qvitp_ref_softmax(rows->n, before, bias, mask, floats);
+    if (form == 1)
+        qvitp_ref_softmax_codes(rows->n, before, bias, mask, rows->mul, rows->hi, floats, codes,
+                                relative);
+    if (form == 2)
+        qvitp_ref_softmax_twin(rows->n, before, bias, mask, rows->mul, rows->mul2, rows->half,
+                               floats, codes, relative);
+}
+
+/* How a row is written: not at all (floats), one scale, twin. */
+static void draw_form(struct qvitp_softmax *rows, int form)
+{
+    rows->out = form ? QVITP_OUT_CODE : QVITP_OUT_F32;
+    rows->hi = form == 1 ? (float)((16 << check_below(5)) - 1) : 0;
+    rows->half = form == 2 ? (float)(8 << check_below(5)) : 0;
+    rows->mul = form == 2 ? rows->half * (1 + 30 * fabsf(check_uniform())) : 255 * check_uniform();
+    if (form == 1 && check_below(2)) rows->mul = rows->hi;
+    rows->mul2 = rows->half - 1;
 }
 
 static void softmax_case(const struct qvitp_kernels *table, size_t n, int content, int form)
 {
-    static float before[MAX_N], floats[MAX_N];
+    static float before[MOST_ROWS * (MAX_N + 32)], floats[MAX_N];
     static uint8_t codes[MAX_N];
     int side = (int)check_below(CHECK_SIDES), extra = (int)check_below(4);
-    size_t padded = (n + 15) / 16 * 16;
-    struct qvitp_softmax row = {.n = n, .out = form ? QVITP_OUT_CODE : QVITP_OUT_F32};
-    check_case("n %zu content %d form %d extra %d side %d", n, content, form, extra, side);
+    int usual = check_below(2) > 0, relative = form && check_below(2);
+    size_t padded = (n + 15) / 16 * 16, stride = padded + 16 * check_below(3), size = form ? 1 : 4;
+    size_t loose = n + check_below(3), m = 1 + check_below(check_below(4) ? 3 : MOST_ROWS);
+    float sum[MOST_ROWS];
+    struct qvitp_softmax rows = {.m = m, .n = n, .lds = (ptrdiff_t)stride};
+    rows.ldb = rows.ldm = rows.ldd = (ptrdiff_t)loose;
+    check_case("m %zu n %zu content %d form %d extra %d side %d", m, n, content, form, extra, side);
 
-    row.bias = place_floats(SLOT_BIAS, n, side, extra & 1, USUAL);
-    row.mask = place_floats(SLOT_MASK, n, side, extra & 2, check_below(2) ? USUAL : MASKED);
-    row.scores =
-        check_place(SLOT_X, padded * sizeof(float), 64, side == CHECK_LOOSE ? CHECK_BACK : side);
-    for (size_t j = 0; j < padded; j++)
-        row.scores[j] = j < n ? score(content, j == 0) : check_special();
-    memcpy(before, row.scores, n * sizeof *before);
-    row.dst = check_place(SLOT_DST, form ? n : n * sizeof(float), form ? 1 : sizeof(float), side);
-    row.hi = form == 1 ? (float)((16 << check_below(5)) - 1) : 0;
-    row.half = form == 2 ? (float)(8 << check_below(5)) : 0;
-    row.mul = form == 2 ? row.half * (1 + 30 * fabsf(check_uniform())) : 255 * check_uniform();
-    if (form == 1 && check_below(2)) row.mul = row.hi;
-    row.mul2 = row.half - 1;
-    float sum = -1, expected_sum = -1, *relative = form && check_below(2) ? &expected_sum : NULL;
-    if (relative) row.sum = &sum;
+    draw_form(&rows, form);
+    rows.bias = place_floats(SLOT_BIAS, m, n, loose, side, extra & 1, USUAL);
+    rows.mask = place_floats(SLOT_MASK, m, n, loose, side, extra & 2, usual ? USUAL : MASKED);
+    size_t all = (m - 1) * stride + padded;
+    rows.scores =
+        check_place(SLOT_X, all * sizeof(float), 64, side == CHECK_LOOSE ? CHECK_BACK : side);
+    for (size_t j = 0; j < all; j++)
+        rows.scores[j] = j % stride < n ? score(content, j % stride == 0) : check_special();
+    memcpy(before, rows.scores, all * sizeof *before);
+    rows.dst = check_place(SLOT_DST, ((m - 1) * loose + n) * size, size, side);
+    if (relative) rows.sum = sum;
 
-    table->softmax->run(&row);
-    if (form == 0) qvitp_ref_softmax(n, before, row.bias, row.mask, floats);
-    if (form == 1)
-        qvitp_ref_softmax_codes(n, before, row.bias, row.mask, row.mul, row.hi, floats, codes,
-                                relative);
-    if (form == 2)
-        qvitp_ref_softmax_twin(n, before, row.bias, row.mask, row.mul, row.mul2, row.half, floats,
-                               codes, relative);
-    compare(row.dst, n, row.out, floats, codes);
-    if (!check_same_float(sum, expected_sum))
-        check_fail("the sum is %.9g, not %.9g", (double)sum, (double)expected_sum);
+    table->softmax->run(&rows);
+    for (size_t i = 0; i < m; i++) {
+        float expected = -1;
+        expect_softmax(&rows, i, before + i * stride, form, floats, codes,
+                       relative ? &expected : NULL);
+        compare_row((uint8_t *)rows.dst + i * loose * size, n, rows.out, floats, codes);
+        if (relative && !check_same_float(sum[i], expected))
+            check_fail("the sum is %.9g, not %.9g", (double)sum[i], (double)expected);
+    }
+    check_canaries(SLOT_DST, m, n * size, loose * size);
 }
 
 static void softmax_rows(const struct qvitp_kernels *table)
