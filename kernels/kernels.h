@@ -175,7 +175,7 @@ struct qvitp_softmax {
 typedef void qvitp_softmax_fn(const struct qvitp_softmax *rows);
 
 /*
- * ---- Layer normalisation of one row, to floats or to codes ----------------------------------------
+ * ---- Layer normalisation of rows, to floats or to codes -------------------------------------------
  *
  *     mean = sum(x) / n                     sums in 16 interleaved partials, then the tree
  *     d[j] = x[j] - mean
@@ -184,16 +184,18 @@ typedef void qvitp_softmax_fn(const struct qvitp_softmax *rows);
  *     F32: store t;  CODE: store the byte round_half_even(clamp(t, lo, hi)), NaN becomes lo
  *
  * The plan folds the output's scale, shift and zero point into gamma and beta. Exactly n elements of
- * x, gamma, beta and dst are touched.
+ * gamma, beta and rows of x and dst are touched; x may be dst. Many rows, because the sums of one are a
+ * chain of additions that wait for each other, and those of several are several chains.
  */
 struct qvitp_layer_norm {
-    size_t n; /* >= 1 */
+    size_t m, n; /* rows and columns, >= 1 */
     const float *x, *gamma, *beta;
-    void *dst; /* float or byte */
+    void *dst;          /* float or byte */
+    ptrdiff_t ldx, ldd; /* elements between rows of x and dst */
     float eps, lo, hi;
     int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
-typedef void qvitp_layer_norm_fn(const struct qvitp_layer_norm *row);
+typedef void qvitp_layer_norm_fn(const struct qvitp_layer_norm *rows);
 
 /*
  * ---- Rescaling of one row by a factor of its own, to floats or to codes -----------------------------

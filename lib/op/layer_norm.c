@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "base/shares.h"
 #include "op/order.h"
 #include "op/product.h"
 #include "op/rows.h"
@@ -127,26 +128,35 @@ struct run {
     struct qvitp_rows rows;
 };
 
-static void run_row(void *argument, size_t index, size_t worker)
+/* Rows of one matrix that a kernel is given at once. */
+enum { GROUP = 8 };
+
+static void run_group(void *argument, size_t index, size_t worker)
 {
     (void)worker;
     const struct run *r = argument;
     const struct layer_norm *p = r->plan;
-    size_t matrix = index / r->rows.rows, place = index % r->rows.rows;
-    struct qvitp_layer_norm row = {
+    size_t groups = qvitp_tiles(r->rows.rows, GROUP), matrix = index / groups;
+    size_t first = qvitp_share(r->rows.rows, groups, index % groups);
+    struct qvitp_layer_norm rows = {
+        .m = qvitp_share(r->rows.rows, groups, index % groups + 1) - first,
         .n = p->n,
-        .x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, place),
+        .x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, first),
         .gamma = p->gamma,
         .beta = p->beta,
-        .dst = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, place),
+        .dst = qvitp_rows_at(&r->rows, QVITP_ROWS_OUTPUT, matrix, first),
+        .ldx = r->rows.side[QVITP_ROWS_INPUT].stride,
+        .ldd = r->rows.side[QVITP_ROWS_OUTPUT].stride,
         .eps = p->eps,
         .lo = p->form.lo,
         .hi = p->form.hi,
         .out = p->form.out,
     };
-    p->base.engine->kernels.layer_norm->run(&row);
-    if (p->move_count)
-        qvitp_order_row(p->moves, p->move_count, row.out == QVITP_OUT_CODE ? 1 : 4, row.dst);
+    p->base.engine->kernels.layer_norm->run(&rows);
+    size_t size = r->rows.side[QVITP_ROWS_OUTPUT].size;
+    for (size_t i = 0; p->move_count && i < rows.m; i++)
+        qvitp_order_row(p->moves, p->move_count, size,
+                        (char *)rows.dst + (ptrdiff_t)i * rows.ldd * (ptrdiff_t)size);
 }
 
 qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,
@@ -162,7 +172,7 @@ qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *ar
         [QVITP_ROWS_OUTPUT] = {a.output, "output", p->output, p->n, QVITP_OUTPUT},
     };
     QVITP_TRY(qvitp_rows_init(&r.rows, sides, error));
-    size_t rows = r.rows.matrices * r.rows.rows;
-    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, rows, run_row, &r, error));
+    size_t groups = r.rows.matrices * qvitp_tiles(r.rows.rows, GROUP);
+    QVITP_TRY(qvitp_parallel_shares(&plan->engine->executor, groups, run_group, &r, error));
     return qvitp_ok(error);
 }

@@ -25,6 +25,8 @@ static void compare_row(const void *dst, size_t n, int32_t out, const float *flo
     }
 }
 
+enum { MOST_ROWS = 20 }; /* of a call of the softmax or layer norm kernel */
+
 /* One row is all that there is. */
 static void compare(const void *dst, size_t n, int32_t out, const float *floats,
                     const uint8_t *codes)
@@ -75,8 +77,6 @@ static float score(int content, int first)
         return check_normal();
     }
 }
-
-enum { MOST_ROWS = 20 }; /* of a call of the softmax kernel */
 
 /* m rows of n floats that are the caller's, or NULL; the last row ends where its page does. */
 static const float *place_floats(int slot, size_t m, size_t n, size_t stride, int side, int given,
@@ -234,29 +234,36 @@ static void layer_norm_case(const struct qvitp_kernels *table, size_t n, int kin
     static const float ranges[][2] = {{0, 255}, {-128, 127}, {-8, 7}};
     int side = (int)check_below(CHECK_SIDES);
     const float *range = ranges[check_below(3)];
-    float *x = check_place(SLOT_X, n * sizeof *x, sizeof *x, side);
+    size_t m = 1 + check_below(check_below(4) ? 3 : MOST_ROWS), stride = n + check_below(3);
+    size_t all = (m - 1) * stride + n, element = out == QVITP_OUT_F32 ? sizeof(float) : 1;
+    float *x = check_place(SLOT_X, all * sizeof *x, sizeof *x, side);
     float *gamma = check_place(SLOT_BIAS, n * sizeof *x, sizeof *x, side);
     float *beta = check_place(SLOT_MASK, n * sizeof *x, sizeof *x, side);
-    size_t element = out == QVITP_OUT_F32 ? sizeof *x : 1;
-    check_case("n %zu kind %d out %d side %d", n, kind, out, side);
+    check_case("m %zu n %zu kind %d out %d side %d", m, n, kind, out, side);
+    for (size_t j = 0; j < all; j++) x[j] = activation(kind);
     for (size_t j = 0; j < n; j++) {
-        x[j] = activation(kind);
         gamma[j] = check_normal() * 40;
         beta[j] = check_normal() * 40 + 50;
     }
-    struct qvitp_layer_norm row = {.n = n,
-                                   .x = x,
-                                   .gamma = gamma,
-                                   .beta = beta,
-                                   .eps = 1e-6f,
-                                   .lo = range[0],
-                                   .hi = range[1],
-                                   .out = out};
-    row.dst = check_place(SLOT_DST, n * element, element, side);
-    table->layer_norm->run(&row);
-    qvitp_ref_layer_norm(n, x, gamma, beta, row.eps, scratch, floats);
-    for (size_t j = 0; j < n; j++) codes[j] = qvitp_ref_code(floats[j], row.lo, row.hi);
-    compare(row.dst, n, out, floats, codes);
+    struct qvitp_layer_norm rows = {.m = m,
+                                    .n = n,
+                                    .x = x,
+                                    .gamma = gamma,
+                                    .beta = beta,
+                                    .ldx = (ptrdiff_t)stride,
+                                    .ldd = (ptrdiff_t)stride,
+                                    .eps = 1e-6f,
+                                    .lo = range[0],
+                                    .hi = range[1],
+                                    .out = out};
+    rows.dst = check_place(SLOT_DST, all * element, element, side);
+    table->layer_norm->run(&rows);
+    for (size_t i = 0; i < m; i++) {
+        qvitp_ref_layer_norm(n, x + i * stride, gamma, beta, rows.eps, scratch, floats);
+        for (size_t j = 0; j < n; j++) codes[j] = qvitp_ref_code(floats[j], rows.lo, rows.hi);
+        compare_row((char *)rows.dst + i * stride * element, n, out, floats, codes);
+    }
+    check_canaries(SLOT_DST, m, n * element, stride * element);
 }
 
 static void layer_norm_rows(const struct qvitp_kernels *table)
