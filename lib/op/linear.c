@@ -42,7 +42,7 @@ size_t qvit_linear_workspace_size(const qvit_plan *plan, size_t rows)
 struct run {
     const struct qvitp_linear *plan;
     struct qvitp_rows rows;
-    size_t chunk, chunks, tiles, units, shares;
+    size_t panels, chunks, tiles, units, shares;
     char *workspace;
 };
 
@@ -64,8 +64,11 @@ static void expand(const struct qvitp_linear *p, size_t first, size_t end, int8_
         }
 }
 
-/* The columns of a chunk. */
-static size_t chunk_begin(const struct run *r, size_t chunk) { return chunk * r->chunk; }
+/* The columns of a chunk: its share of all panels. */
+static size_t chunk_begin(const struct run *r, size_t chunk)
+{
+    return qvitp_share(r->panels, r->chunks, chunk) * r->plan->left.kernel->nr;
+}
 static size_t chunk_end(const struct run *r, size_t chunk)
 {
     return qvitp_min(chunk_begin(r, chunk + 1), r->plan->n);
@@ -156,12 +159,10 @@ qvit_status qvit_linear_run(const qvit_plan *plan, const qvit_linear_args *args,
 
     size_t workers = plan->engine->executor.workers;
     r.tiles = qvitp_tiles(r.rows.rows, p->left.kernel->mr);
-    r.chunk = p->chunk;
-    if (workers > 1) { /* at least two shares of columns for each worker, so that none waits long */
-        size_t nr = p->left.kernel->nr, share = qvitp_round_up(p->n / (2 * workers) + 1, nr);
-        r.chunk = qvitp_min(r.chunk, share);
-    }
-    r.chunks = qvitp_tiles(p->n, r.chunk);
+    r.panels = qvitp_tiles(p->n, p->left.kernel->nr);
+    /* As many chunks for each worker as for the others, if there are so many panels. */
+    size_t most = p->chunk / p->left.kernel->nr, each = qvitp_tiles(r.panels, most * workers);
+    r.chunks = workers > 1 ? qvitp_min(each * workers, r.panels) : qvitp_tiles(r.panels, most);
     r.units = r.rows.matrices * r.chunks * r.tiles;
     r.shares = qvitp_min(workers, r.units);
     QVITP_TRY(qvitp_parallel(&plan->engine->executor, r.shares, run_share, &r, error));
