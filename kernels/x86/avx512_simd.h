@@ -140,5 +140,13 @@ QVITP_INLINE512 __m512i qvitp_512_broadcast4(const uint8_t *bytes)
     return _mm512_set1_epi32(four);
 }
 
+/* Those of row i % 4 of the four that begin at `rows`; lda3 is 3 lda. One pointer, since there are few registers. */
+QVITP_INLINE512 __m512i qvitp_512_broadcast_row(const uint8_t *rows, size_t i, ptrdiff_t lda,
+                                                ptrdiff_t lda3)
+{
+    ptrdiff_t away = i % 4 == 0 ? 0 : i % 4 == 1 ? lda : i % 4 == 2 ? 2 * lda : lda3;
+    return qvitp_512_broadcast4(rows + away);
+}
+
 #endif
 #endif

@@ -49,13 +49,6 @@ struct panel {
     const int32_t *init;
 };
 
-/* Row i % 4 of the four that begin at `four`. */
-QVITP_INLINE512 __m512i row_of(const uint8_t *four, size_t i, ptrdiff_t lda, ptrdiff_t lda3)
-{
-    ptrdiff_t away = i % 4 == 0 ? 0 : i % 4 == 1 ? lda : i % 4 == 2 ? 2 * lda : lda3;
-    return qvitp_512_broadcast4(four + away);
-}
-
 /*
  * GELU takes more than a row can wait for: of the scheduler's places its 60 instructions would leave none to
  * the products that follow. So vectors of GELU codes are finished one at each step, an instruction or two
@@ -105,7 +98,7 @@ QVITP_INLINE512 void step(const uint8_t *a, ptrdiff_t lda, ptrdiff_t lda3, const
     for (size_t i = 0; i < m; i++) {
         if (i && i % 4 == 0) a += 4 * lda;
         QVITP_OPAQUE(a);
-        __m512i row = row_of(a, i, lda, lda3);
+        __m512i row = qvitp_512_broadcast_row(a, i, lda, lda3);
         c[i][0] = _mm512_dpbusd_epi32(c[i][0], row, b0);
         if (vectors == 2) c[i][1] = _mm512_dpbusd_epi32(c[i][1], row, b1);
         if (gelu) gelu_stage(i, gelu, rest, e);

@@ -15,8 +15,9 @@
 #include "plan/pack.h"
 #include "tensor.h"
 
-/* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. */
-enum { CHUNK_BYTES = 256 * 1024 };
+/* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache; where rows
+ * are staged, once for each chunk, it is cheaper to read more weights from the L3 cache. */
+enum { CHUNK_BYTES = 256 * 1024, CHUNK_BYTES_STAGED = 4096 * 1024 };
 
 /* Weights of so many bits are kept two to a byte. */
 enum { PACKED_BITS = 4 };
@@ -364,12 +365,13 @@ static void explain(struct qvitp_linear *p, const qvit_linear_options *o)
     qvitp_plan_explain(&p->base, what, p->base.kernel);
 }
 
-/* Columns for one task at once: as many panels as CHUNK_BYTES hold, at least one. */
+/* Columns for one task at once: as many panels as a chunk's bytes hold, at least one. */
 static size_t chunk_columns(const struct qvitp_linear *p)
 {
     size_t nr = p->left.kernel->nr;
     size_t panel = qvitp_packed_bytes(p->left.kernel, nr, qvitp_left_packed_k(&p->left, p->k));
-    size_t panels = panel < CHUNK_BYTES ? CHUNK_BYTES / panel : 1;
+    size_t bytes = qvitp_left_in_place(&p->left, p->k) ? CHUNK_BYTES : CHUNK_BYTES_STAGED;
+    size_t panels = panel < bytes ? bytes / panel : 1;
     return panels * nr;
 }
 
