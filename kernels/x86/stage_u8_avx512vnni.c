@@ -20,34 +20,67 @@ QVITP_INLINE512 void split_gelu(__mmask64 in, __m512i code, int32_t zero, __m512
     *high = _mm512_maskz_subs_epu8(in, place, point);
 }
 
+/* What the forms need of a row. */
+struct form {
+    __m512i half, times; /* times: products fit their bytes */
+    int32_t zero;
+};
+
+/* The 64 codes of `in` as one or two planes. form, QVITP_STAGE_*, is a constant wherever this is called. */
+QVITP_INLINE512 void convert(int32_t form, const struct form *f, __mmask64 in, __m512i code,
+                             __m512i *low, __m512i *high)
+{
+    const __m512i sign = _mm512_set1_epi8((char)0x80);
+    *low = *high = code;
+    if (form == QVITP_STAGE_S8) *low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(code, sign));
+    if (form == QVITP_STAGE_JOINED_SOFTMAX || form == QVITP_STAGE_TWIN_SOFTMAX) {
+        __mmask64 is_high = _mm512_cmpge_epu8_mask(code, f->half);
+        *high = _mm512_maskz_sub_epi8(is_high, code, f->half);
+        *low = _mm512_maskz_mov_epi8(~is_high, code);
+    }
+    if (form == QVITP_STAGE_JOINED_GELU || form == QVITP_STAGE_TWIN_GELU)
+        split_gelu(in, code, f->zero, low, high);
+    if (form == QVITP_STAGE_JOINED_SOFTMAX)
+        *low = _mm512_or_si512(*low, _mm512_mullo_epi16(*high, f->times));
+    if (form == QVITP_STAGE_JOINED_GELU) {
+        __m512i value = _mm512_sub_epi8(_mm512_mullo_epi16(*high, f->times), *low);
+        *low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(value, sign));
+    }
+}
+
+/* form is a constant wherever this is called. */
+QVITP_INLINE512 void stage(int32_t form, const struct qvitp_stage *row)
+{
+    const struct form f = {_mm512_set1_epi8((char)row->half),
+                           _mm512_set1_epi16((int16_t)row->high), row->zero};
+    const uint8_t *codes = row->codes;
+    uint8_t *dst = row->dst, *dst2 = row->dst2;
+    size_t n = row->n, padded = row->padded, j = 0;
+    int two = form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_TWIN_GELU;
+    __m512i low, high;
+    for (; j + 64 <= n; j += 64) {
+        convert(form, &f, ~(__mmask64)0, _mm512_loadu_si512(codes + j), &low, &high);
+        _mm512_storeu_si512(dst + j, low);
+        if (two) _mm512_storeu_si512(dst2 + j, high);
+    }
+    for (; j < padded; j += 64) {
+        /* Lanes of `in` hold codes; those between n and padded get 0. */
+        __mmask64 in = mask64(j, n), all = mask64(j, padded);
+        convert(form, &f, in, _mm512_maskz_loadu_epi8(in, codes + j), &low, &high);
+        _mm512_mask_storeu_epi8(dst + j, all, low);
+        if (two) _mm512_mask_storeu_epi8(dst2 + j, all, high);
+    }
+}
+
 QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *row)
 {
-    const __m512i sign = _mm512_set1_epi8((char)0x80), half = _mm512_set1_epi8((char)row->half);
-    const __m512i times = _mm512_set1_epi16((int16_t)row->high); /* products fit their bytes */
-    for (size_t j = 0; j < row->padded; j += 64) {
-        /* Lanes of `in` hold codes; those between n and padded get 0. */
-        __mmask64 in = mask64(j, row->n), all = mask64(j, row->padded);
-        __m512i code = _mm512_maskz_loadu_epi8(in, row->codes + j), low = code, high = code;
-        if (row->form == QVITP_STAGE_S8) {
-            low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(code, sign));
-        } else if (row->form == QVITP_STAGE_JOINED_SOFTMAX) {
-            __mmask64 is_high = _mm512_cmpge_epu8_mask(code, half);
-            __m512i over = _mm512_mullo_epi16(_mm512_maskz_sub_epi8(is_high, code, half), times);
-            low = _mm512_mask_mov_epi8(code, is_high, over);
-        } else if (row->form == QVITP_STAGE_JOINED_GELU) {
-            split_gelu(in, code, row->zero, &low, &high);
-            __m512i value = _mm512_sub_epi8(_mm512_mullo_epi16(high, times), low);
-            low = _mm512_maskz_mov_epi8(in, _mm512_xor_si512(value, sign));
-        } else if (row->form == QVITP_STAGE_TWIN_SOFTMAX) {
-            __mmask64 is_low = _mm512_cmplt_epu8_mask(code, half);
-            low = _mm512_maskz_mov_epi8(is_low, code);
-            high = _mm512_maskz_sub_epi8(~is_low, code, half);
-        } else if (row->form == QVITP_STAGE_TWIN_GELU) {
-            split_gelu(in, code, row->zero, &low, &high);
-        }
-        _mm512_mask_storeu_epi8((uint8_t *)row->dst + j, all, low);
-        if (row->form == QVITP_STAGE_TWIN_SOFTMAX || row->form == QVITP_STAGE_TWIN_GELU)
-            _mm512_mask_storeu_epi8((uint8_t *)row->dst2 + j, all, high);
+    switch (row->form) {
+    case QVITP_STAGE_S8: stage(QVITP_STAGE_S8, row); break;
+    case QVITP_STAGE_TWIN_SOFTMAX: stage(QVITP_STAGE_TWIN_SOFTMAX, row); break;
+    case QVITP_STAGE_TWIN_GELU: stage(QVITP_STAGE_TWIN_GELU, row); break;
+    case QVITP_STAGE_JOINED_SOFTMAX: stage(QVITP_STAGE_JOINED_SOFTMAX, row); break;
+    case QVITP_STAGE_JOINED_GELU: stage(QVITP_STAGE_JOINED_GELU, row); break;
+    default: stage(QVITP_STAGE_U8, row);
     }
 }
 
