@@ -17,7 +17,7 @@
 
 #if QVITP_X86
 
-enum { QVITP_512_KSTEP = 4, QVITP_512_STRIP = 7 }; /* STRIP: rows at most */
+enum { QVITP_512_STRIP = 7 }; /* rows at most */
 
 struct qvitp_512_strip {
     size_t i, j, m;              /* first row and column in the tile, rows */

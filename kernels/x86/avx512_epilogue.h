@@ -9,7 +9,7 @@
 #define QVITP_AVX512_EPILOGUE_H
 
 #include "kernels/kernels.h"
-#include "avx512_simd.h"
+#include "avx512_product.h"
 
 #if QVITP_X86
 
@@ -26,8 +26,6 @@ QVITP_INLINE512 __m512 qvitp_512_scaled_twin(__m512i lo, __m512i hi, size_t colu
     __m512 t = _mm512_mul_ps(_mm512_cvtepi32_ps(hi), _mm512_load_ps(e->scale2 + column));
     return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(lo), scale), t);
 }
-
-enum { QVITP_512_NR = 32 };
 
 /* Rows of one panel's sums that wait to become outputs. */
 struct qvitp_512_rest {

@@ -1,17 +1,10 @@
 /*
- * gemm_u8s8_12x32_avx512vnni - plain codes times 8-bit weights.
+ * gemm_u8s8_12x32_avx512vnni - plain codes times 8-bit weights, by the loop of avx512_product.h.
  *
- * Registers: 12 x 2 accumulators, 2 of the panel, 1 broadcast: 27 of 32; the other five are the
- * epilogue's. A step is 4 values of k:
- *
- *     panel   | column 0: k k+1 k+2 k+3 | column 1: ... | ... column 31 |      128 bytes, 2 loads
- *     row i   a[k .. k+3] as one broadcast, A where it lies: no packing
- *
- * and 24 vpdpbusd, one a cycle, against 14 loads, two a cycle. What follows a panel's sums would leave
- * the multipliers idle: converting, scaling, GELU and storing take other ports. So finished sums go to
- * a buffer on the stack, and the next panel's loop turns one vector of them into outputs at each step,
- * in the shadow of its own products. Only the last panel of a call is finished in the open.
- * Saturation: vpdpbusd adds four exact 16-bit products in 32 bits; it does not saturate.
+ * What follows a panel's sums would leave the multipliers idle: converting, scaling, GELU and storing take
+ * other ports. So finished sums go to a buffer on the stack, and the next panel's loop turns a row of them
+ * into outputs at a step, in the shadow of its own products. Only the last panel of a call is finished in the
+ * open, which is why a call takes many rows. Of a last panel of up to 16 columns half is left out.
  */
 #include "avx512vnni_kernels.h"
 #include "avx512_epilogue.h"
@@ -19,7 +12,7 @@
 
 #if QVITP_X86
 
-enum { MR = 12, NR = QVITP_512_NR, KSTEP = 4 };
+enum { MR = QVITP_512_ROWS, NR = QVITP_512_NR, KSTEP = QVITP_512_KSTEP };
 
 /* The next row that waits. */
 QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
@@ -40,15 +33,6 @@ QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epi
     qvitp_512_next(r, NR * sizeof(int32_t));
 }
 
-/* One panel's operands. */
-struct panel {
-    const uint8_t *a;
-    ptrdiff_t lda;
-    size_t k;
-    const int8_t *b;
-    const int32_t *init;
-};
-
 /*
  * GELU takes more than a row can wait for: of the scheduler's places its 60 instructions would leave none to
  * the products that follow. So vectors of GELU codes are finished one at each step, an instruction or two
@@ -59,11 +43,15 @@ struct gelu_vector {
     __m512 x, t, g; /* the value, its place in the segment, the bump */
     __m512i segment;
     size_t column; /* 0 or 16, in the panel */
+    const struct qvitp_512_rest *rest;
+    const struct qvitp_epilogue *e;
 };
 
-QVITP_INLINE512 void gelu_stage(size_t stage, struct gelu_vector *v, const struct qvitp_512_rest *r,
-                                const struct qvitp_epilogue *e)
+QVITP_INLINE512 void gelu_stage(size_t stage, void *user)
 {
+    struct gelu_vector *v = user;
+    const struct qvitp_512_rest *r = v->rest;
+    const struct qvitp_epilogue *e = v->e;
     size_t column = r->column + v->column;
     if (stage == 0) v->x = _mm512_cvtepi32_ps(_mm512_load_si512(r->sums + v->column * 4));
     if (stage == 1) v->x = _mm512_mul_ps(v->x, _mm512_load_ps(e->scale + column));
@@ -78,58 +66,41 @@ QVITP_INLINE512 void gelu_stage(size_t stage, struct gelu_vector *v, const struc
     if (stage == 11) v->x = qvitp_512_rescale(v->x, column, e);
 }
 
-QVITP_INLINE512 void store_gelu(struct gelu_vector *v, struct qvitp_512_rest *r,
+/* The stages of a step of fewer rows, and the end. */
+QVITP_INLINE512 void store_gelu(size_t m, struct gelu_vector *v, struct qvitp_512_rest *r,
                                 const struct qvitp_epilogue *e)
 {
+    QVITP_UNROLL
+    for (size_t i = m; i < GELU_STAGES; i++) gelu_stage(i, v);
     __mmask16 in = (__mmask16)(r->in >> v->column);
     qvitp_512_store_codes(v->x, r->out + v->column, in, e);
     if (v->column) qvitp_512_next(r, NR * sizeof(int32_t));
     v->column ^= 16;
 }
 
-/* 4 values of k. m, vectors (of 16 columns) and gelu are constants wherever this is called. */
-QVITP_INLINE512 void step(const uint8_t *a, ptrdiff_t lda, ptrdiff_t lda3, const int8_t *b,
-                          size_t m, size_t vectors, __m512i c[][2], struct gelu_vector *gelu,
-                          const struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)
-{
-    __m512i b0 = _mm512_load_si512(b), b1 = b0;
-    if (vectors == 2) b1 = _mm512_load_si512(b + 64);
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        if (i && i % 4 == 0) a += 4 * lda;
-        QVITP_OPAQUE(a);
-        __m512i row = qvitp_512_broadcast_row(a, i, lda, lda3);
-        c[i][0] = _mm512_dpbusd_epi32(c[i][0], row, b0);
-        if (vectors == 2) c[i][1] = _mm512_dpbusd_epi32(c[i][1], row, b1);
-        if (gelu) gelu_stage(i, gelu, rest, e);
-    }
-    QVITP_UNROLL
-    for (size_t i = m; gelu && i < GELU_STAGES; i++) gelu_stage(i, gelu, rest, e);
-}
-
 /* The sums of one panel, while what waits is finished: vectors of GELU codes as above; other rows one at each
  * step or, where there is time, at each second one. m, vectors and gelu are constants wherever this is called. */
-QVITP_INLINE512 void multiply(const struct panel *panel, size_t m, size_t vectors, int gelu,
-                              int32_t *acc, struct qvitp_512_rest *rest,
+QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t *init, size_t m,
+                              size_t vectors, int gelu, int32_t *acc, struct qvitp_512_rest *rest,
                               const struct qvitp_epilogue *e)
 {
     const uint8_t *a = panel->a, *end = a + panel->k;
     const int8_t *b = panel->b;
     ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
     size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
-    struct gelu_vector v = {.column = 0};
+    struct gelu_vector v = {.column = 0, .rest = rest, .e = e};
     __m512i c[MR][2];
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
-        c[i][0] = _mm512_load_si512(panel->init);
-        if (vectors == 2) c[i][1] = _mm512_load_si512(panel->init + 16);
+        c[i][0] = _mm512_load_si512(init);
+        if (vectors == 2) c[i][1] = _mm512_load_si512(init + 16);
     }
     for (; gelu && rest->rows && a < end; a += KSTEP, b += NR * KSTEP) {
-        step(a, lda, lda3, b, m, vectors, c, &v, rest, e);
-        store_gelu(&v, rest, e);
+        qvitp_512_products(a, lda, lda3, b, m, vectors, c, gelu_stage, &v);
+        store_gelu(m, &v, rest, e);
     }
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
-        step(a, lda, lda3, b, m, vectors, c, NULL, NULL, e);
+        qvitp_512_products(a, lda, lda3, b, m, vectors, c, qvitp_512_nothing, NULL);
         if (!gelu && rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
     }
     QVITP_UNROLL
@@ -140,30 +111,22 @@ QVITP_INLINE512 void multiply(const struct panel *panel, size_t m, size_t vector
     while (rest->rows) finish_row(rest, e); /* what a short k left: half a row once more */
 }
 
-typedef void rows_fn(const struct panel *panel, int32_t *acc, struct qvitp_512_rest *rest,
-                     const struct qvitp_epilogue *e);
+typedef void rows_fn(const struct qvitp_512_panel *panel, const int32_t *init, int32_t *acc,
+                     struct qvitp_512_rest *rest, const struct qvitp_epilogue *e);
 
 /* The last line, which declares nothing new, takes the semicolon. */
-#define ROWS(m)                                                                                    \
-    QVITP_TARGET_AVX512VNNI static void rows_##m(const struct panel *panel, int32_t *acc,          \
-                                                 struct qvitp_512_rest *rest,                      \
-                                                 const struct qvitp_epilogue *e)                   \
+#define ROWS_OF(name, m, vectors, gelu)                                                            \
+    QVITP_TARGET_AVX512VNNI static void name##_##m(                                                \
+        const struct qvitp_512_panel *panel, const int32_t *init, int32_t *acc,                    \
+        struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)                               \
     {                                                                                              \
-        multiply(panel, m, 2, 0, acc, rest, e);                                                    \
-    }                                                                                              \
-    QVITP_TARGET_AVX512VNNI static void half_##m(const struct panel *panel, int32_t *acc,          \
-                                                 struct qvitp_512_rest *rest,                      \
-                                                 const struct qvitp_epilogue *e)                   \
-    {                                                                                              \
-        multiply(panel, m, 1, 0, acc, rest, e);                                                    \
-    }                                                                                              \
-    QVITP_TARGET_AVX512VNNI static void gelu_##m(const struct panel *panel, int32_t *acc,          \
-                                                 struct qvitp_512_rest *rest,                      \
-                                                 const struct qvitp_epilogue *e)                   \
-    {                                                                                              \
-        multiply(panel, m, 2, 1, acc, rest, e);                                                    \
+        multiply(panel, init, m, vectors, gelu, acc, rest, e);                                     \
     }                                                                                              \
     struct qvitp_tile
+#define ROWS(m)                                                                                    \
+    ROWS_OF(half, m, 1, 0);                                                                        \
+    ROWS_OF(whole, m, 2, 0);                                                                       \
+    ROWS_OF(gelu, m, 2, 1)
 ROWS(1);
 ROWS(2);
 ROWS(3);
@@ -182,15 +145,16 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
 {
     static rows_fn *const half[MR + 1] = {NULL,   half_1, half_2, half_3,  half_4,  half_5, half_6,
                                           half_7, half_8, half_9, half_10, half_11, half_12};
-    static rows_fn *const whole[MR + 1] = {NULL,   rows_1, rows_2, rows_3,  rows_4,  rows_5, rows_6,
-                                           rows_7, rows_8, rows_9, rows_10, rows_11, rows_12};
+    static rows_fn *const whole[MR + 1] = {NULL,    whole_1, whole_2,  whole_3,  whole_4,
+                                           whole_5, whole_6, whole_7,  whole_8,  whole_9,
+                                           whole_10, whole_11, whole_12};
     static rows_fn *const gelus[MR + 1] = {NULL,   gelu_1, gelu_2, gelu_3,  gelu_4,  gelu_5, gelu_6,
                                            gelu_7, gelu_8, gelu_9, gelu_10, gelu_11, gelu_12};
     int gelu = e->gelu && e->mul && e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE;
     rows_fn *const *rows = gelu ? gelus : whole;
     int32_t acc[2][MR * NR] __attribute__((aligned(64)));
     struct qvitp_512_rest rest = {0};
-    struct panel panel = {.lda = tile->lda, .k = tile->k};
+    struct qvitp_512_panel panel = {.lda = tile->lda, .k = tile->k};
     size_t tiles = (tile->m + MR - 1) / MR, turn = 0;
     for (size_t i = 0; i < tiles; i++) {
         size_t first = qvitp_share(tile->m, tiles, i);
@@ -198,8 +162,8 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
         panel.a = (const uint8_t *)tile->a + (ptrdiff_t)first * tile->lda;
         panel.b = tile->b;
         for (size_t j = 0; j < tile->n; j += NR, turn ^= 1, panel.b += tile->k * NR) {
-            panel.init = e->init + tile->column + j;
-            (tile->n - j > 16 ? rows : half)[m](&panel, acc[turn], &rest, e);
+            const int32_t *init = e->init + tile->column + j;
+            (tile->n - j > 16 ? rows : half)[m](&panel, init, acc[turn], &rest, e);
             qvitp_512_wait(&rest, tile, e, acc[turn], first, m, j);
         }
     }

@@ -13,7 +13,7 @@
 
 enum { MAX_M = 48, MAX_NR = 128, MAX_K = 3072, MAX_BLOCKS = 24 }; /* of a call */
 enum { PLAIN, TWIN, FLOATS };
-enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FILLS };
+enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FEW, FILLS }; /* FEW: in the upper half */
 enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_ENDS };
 enum { SLOT_VECTORS = SLOT_ENDS + 1 }; /* seven from here on */
 
@@ -61,6 +61,11 @@ static int32_t fill(int how, size_t i, size_t hot, int32_t lo, int32_t hi)
         return i % 2 ? lo : hi;
     case ONE_HOT:
         return i == hot ? hi : 0;
+    case FEW: {
+        int32_t half = lo + (hi - lo + 1) / 2;
+        if (check_below(32) == 0) lo = half; /* or higher */
+        return lo + (int32_t)check_below((size_t)((lo == half ? hi + 1 : half) - lo));
+    }
     default:
         return lo + (int32_t)check_below((size_t)(hi - lo + 1));
     }
@@ -73,7 +78,7 @@ static void make_operands(void)
     for (size_t i = 0; i < c.m * c.k; i++) {
         c.a[i] = (uint8_t)fill(c.fill_a, i, hot_a, 0, top);
         /* Signed codes have their extremes elsewhere; what is 0 stays 0. */
-        if (c.kind == TWIN && !c.half && c.fill_a != RANDOM)
+        if (c.kind == TWIN && !c.half && c.fill_a != RANDOM && c.fill_a != FEW)
             c.a[i] = (uint8_t)(!c.a[i] ? c.zero : c.zero < 0 ? 127 : -128);
         if (c.kind == FLOATS) c.fa[i] = check_normal();
     }
@@ -448,9 +453,11 @@ static void panels(const struct qvitp_kernels *table)
     for (int i = 0; i < 300; i++) {
         c.m = 1 + check_below((c.kernel->tall ? 3u : 1u) * c.kernel->mr);
         c.n = c.kernel->nr + 1 + check_below(2 * (size_t)c.kernel->nr + 5);
+        c.fill_a = check_below(2) ? FEW : RANDOM;
         c.k = check_below(8) > 0 ? 1 + check_below(300) : some_depth(check_below(5));
         any_case(100);
     }
+    c.fill_a = RANDOM;
 }
 
 /* Every fill of both operands; many times, for every size of B. */
