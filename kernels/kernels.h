@@ -296,6 +296,20 @@ struct qvitp_expand {
 typedef void qvitp_expand_fn(const struct qvitp_expand *panel);
 
 /*
+ * ---- Reordering: the bytes of a row, in place --------------------------------------------------------
+ *
+ *     bytes[j] = what bytes[order[j]] was
+ */
+enum { QVITP_REORDER_MOST = 1024 };
+
+struct qvitp_reorder {
+    size_t n;              /* 1 to QVITP_REORDER_MOST */
+    const uint16_t *order; /* [n], then zeros to a multiple of 32; aligned to 64; all below n */
+    uint8_t *bytes;
+};
+typedef void qvitp_reorder_fn(const struct qvitp_reorder *row);
+
+/*
  * ---- The tables ------------------------------------------------------------------------------------
  */
 struct qvitp_named_softmax {
@@ -329,6 +343,7 @@ struct qvitp_kernels {
     qvitp_stage_fn *stage;     /* to QVITP_A_U8                                                      */
     qvitp_stage_fn *stage_s16; /* to QVITP_A_S16, one plane; NULL where no product reads that        */
     qvitp_expand_fn *expand;
+    qvitp_reorder_fn *reorder;
     const struct qvitp_named_softmax *softmax;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_rescale *rescale;

@@ -22,7 +22,8 @@ struct thread_pool {
     atomic_size_t busy; /* threads that have not ended the job yet */
     atomic_bool stop;
 
-    pthread_mutex_t lock; /* held to fall asleep and to wake, never to start, to do or to end a job */
+    pthread_mutex_t
+        lock; /* held to fall asleep and to wake, never to start, to do or to end a job */
     pthread_cond_t start, finished;
     atomic_size_t asleep; /* threads that wait for `start` */
     atomic_bool waiting;  /* the caller waits for `finished` */

@@ -13,5 +13,6 @@ extern const struct qvitp_named_rescale qvitp_rescale_f32_scalar;
 extern const struct qvitp_named_encode qvitp_encode_f32_scalar;
 qvitp_stage_fn qvitp_stage_u8_scalar;
 qvitp_expand_fn qvitp_expand_u4_scalar;
+qvitp_reorder_fn qvitp_reorder_u8_scalar;
 
 #endif

@@ -13,6 +13,7 @@ const struct qvitp_kernels qvitp_kernels_scalar = {
     .gemm_f32 = &qvitp_gemm_f32_4x8_scalar,
     .stage = qvitp_stage_u8_scalar,
     .expand = qvitp_expand_u4_scalar,
+    .reorder = qvitp_reorder_u8_scalar,
     .softmax = &qvitp_softmax_f32_scalar,
     .layer_norm = &qvitp_layer_norm_f32_scalar,
     .rescale = &qvitp_rescale_f32_scalar,

@@ -98,17 +98,15 @@ QVITP_INLINE256 __m256 qvitp_256_step(__m256 q, __m256 r, __m256 c)
  * those of 2^(i / 16) less i / 16 of an exponent, so that n, shifted by 19, adds what is left of it. */
 QVITP_INLINE256 __m256 qvitp_256_root(__m256i n)
 {
-    static const float table[QVITP_EXP_ROOTS]
-        __attribute__((aligned(32))) = {QVITP_EXP_ROOTS_OF_2};
+    static const float table[QVITP_EXP_ROOTS] __attribute__((aligned(32))) = {QVITP_EXP_ROOTS_OF_2};
     const __m256i i = _mm256_slli_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), 19);
     const __m256i half = _mm256_set1_epi32(8 << 19);
     __m256i low = _mm256_sub_epi32(_mm256_load_si256((const __m256i *)table), i);
     __m256i high = _mm256_sub_epi32(_mm256_load_si256((const __m256i *)(table + 8)),
                                     _mm256_add_epi32(i, half));
-    __m256 root = _mm256_blendv_ps(
-        _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, n)),
-        _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, n)),
-        _mm256_castsi256_ps(_mm256_slli_epi32(n, 28)));
+    __m256 root = _mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, n)),
+                                   _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, n)),
+                                   _mm256_castsi256_ps(_mm256_slli_epi32(n, 28)));
     return _mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_castps_si256(root), _mm256_slli_epi32(n, 19)));
 }

@@ -55,8 +55,8 @@ QVITP_INLINE512 void qvitp_512_wait(struct qvitp_512_rest *r, const struct qvitp
     r->out = (char *)tile->out + (ptrdiff_t)row * r->ldo + (ptrdiff_t)j * out_size;
     r->residual = NULL;
     if (e->residual != QVITP_RESIDUAL_NONE)
-        r->residual = (const char *)tile->residual + (ptrdiff_t)row * r->ldr +
-                      (ptrdiff_t)j * residual_size;
+        r->residual =
+            (const char *)tile->residual + (ptrdiff_t)row * r->ldr + (ptrdiff_t)j * residual_size;
 }
 
 QVITP_INLINE512 void qvitp_512_next(struct qvitp_512_rest *r, size_t sums_bytes)

@@ -53,14 +53,12 @@ QVITP_INLINE512 __m512 qvitp_512_step(__m512 q, __m512 r, __m512 c)
 QVITP_INLINE512 void qvitp_512_exp(size_t count, __m512 x[])
 {
     enum { MOST = 4 };
-    static const float table[QVITP_EXP_ROOTS]
-        __attribute__((aligned(64))) = {QVITP_EXP_ROOTS_OF_2};
+    static const float table[QVITP_EXP_ROOTS] __attribute__((aligned(64))) = {QVITP_EXP_ROOTS_OF_2};
     const __m512 magic = _mm512_set1_ps(QVITP_ROUND_MAGIC);
     const __m512 c1 = _mm512_set1_ps(QVITP_EXP_C1), c2 = _mm512_set1_ps(QVITP_EXP_C2);
     /* The bits of root i less i / 16 of an exponent, so that n, shifted by 19, adds what is left of it. */
     const __m512i i16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i roots =
-        _mm512_sub_epi32(_mm512_load_si512(table), _mm512_slli_epi32(i16, 19));
+    const __m512i roots = _mm512_sub_epi32(_mm512_load_si512(table), _mm512_slli_epi32(i16, 19));
     __m512 r[MOST], root[MOST];
     QVITP_UNROLL
     for (size_t i = 0; i < count; i++) {

@@ -30,7 +30,8 @@ QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epi
     __m512 t[2];
     QVITP_UNROLL
     for (size_t i = 0; i < 2; i++) {
-        __m512i lo = _mm512_load_si512(sums->lo + 16 * i), hi = _mm512_load_si512(sums->hi + 16 * i);
+        __m512i lo = _mm512_load_si512(sums->lo + 16 * i),
+                hi = _mm512_load_si512(sums->hi + 16 * i);
         t[i] = qvitp_512_scaled_twin(lo, hi, r->column + 16 * i, e);
         t[i] = _mm512_add_ps(t[i], _mm512_load_ps(bias + 16 * i));
     }
@@ -116,9 +117,9 @@ typedef void low_fn(const struct qvitp_512_panel *panel, struct sums *sums,
     }                                                                                              \
     struct qvitp_tile
 #define LOW(m)                                                                                     \
-    QVITP_TARGET_AVX512VNNI static void low_##m(                                                   \
-        const struct qvitp_512_panel *panel, struct sums *sums, struct qvitp_512_rest *rest,       \
-        const struct qvitp_epilogue *e)                                                            \
+    QVITP_TARGET_AVX512VNNI static void low_##m(const struct qvitp_512_panel *panel,               \
+                                                struct sums *sums, struct qvitp_512_rest *rest,    \
+                                                const struct qvitp_epilogue *e)                    \
     {                                                                                              \
         multiply_low(panel, m, sums, rest, e);                                                     \
     }                                                                                              \

@@ -24,8 +24,8 @@ QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epi
     } else {
         const float *scale = e->scale + r->column, *bias = e->bias + r->column;
         __m512 t[2];
-        t[0] = qvitp_512_step(_mm512_cvtepi32_ps(sums0), _mm512_load_ps(scale),
-                              _mm512_load_ps(bias));
+        t[0] =
+            qvitp_512_step(_mm512_cvtepi32_ps(sums0), _mm512_load_ps(scale), _mm512_load_ps(bias));
         t[1] = qvitp_512_step(_mm512_cvtepi32_ps(sums1), _mm512_load_ps(scale + 16),
                               _mm512_load_ps(bias + 16));
         qvitp_512_finish(t, r, e);
@@ -145,8 +145,8 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
 {
     static rows_fn *const half[MR + 1] = {NULL,   half_1, half_2, half_3,  half_4,  half_5, half_6,
                                           half_7, half_8, half_9, half_10, half_11, half_12};
-    static rows_fn *const whole[MR + 1] = {NULL,    whole_1, whole_2,  whole_3,  whole_4,
-                                           whole_5, whole_6, whole_7,  whole_8,  whole_9,
+    static rows_fn *const whole[MR + 1] = {NULL,     whole_1,  whole_2, whole_3, whole_4,
+                                           whole_5,  whole_6,  whole_7, whole_8, whole_9,
                                            whole_10, whole_11, whole_12};
     static rows_fn *const gelus[MR + 1] = {NULL,   gelu_1, gelu_2, gelu_3,  gelu_4,  gelu_5, gelu_6,
                                            gelu_7, gelu_8, gelu_9, gelu_10, gelu_11, gelu_12};

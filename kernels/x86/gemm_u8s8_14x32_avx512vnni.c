@@ -92,7 +92,7 @@ QVITP_INLINE512 void sum_strip(const struct qvitp_tile *tile, const struct qvitp
 #define ROWS(m)                                                                                    \
     QVITP_TARGET_AVX512VNNI static void rows_##m(                                                  \
         const struct qvitp_tile *tile, const struct qvitp_epilogue *e,                             \
-        const struct qvitp_512_strip *strip, struct qvitp_512_rest *rest)                        \
+        const struct qvitp_512_strip *strip, struct qvitp_512_rest *rest)                          \
     {                                                                                              \
         sum_strip(tile, e, strip, m, rest);                                                        \
     }                                                                                              \

@@ -34,8 +34,7 @@ QVITP_INLINE256 void average(size_t count, const struct qvitp_layer_norm *rows, 
         }
     }
     QVITP_UNROLL
-    for (size_t i = 0; i < count; i++)
-        average[i] = qvitp_256_tree(sum[i][0], sum[i][1]) / (float)n;
+    for (size_t i = 0; i < count; i++) average[i] = qvitp_256_tree(sum[i][0], sum[i][1]) / (float)n;
 }
 
 QVITP_INLINE256 void write_row(const struct qvitp_layer_norm *rows, ptrdiff_t i, __m256 mean,

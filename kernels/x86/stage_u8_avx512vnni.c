@@ -51,8 +51,8 @@ QVITP_INLINE512 void convert(int32_t form, const struct form *f, __mmask64 in, _
 /* form is a constant wherever this is called. */
 QVITP_INLINE512 void stage(int32_t form, const struct qvitp_stage *row)
 {
-    const struct form f = {_mm512_set1_epi8((char)row->half),
-                           _mm512_set1_epi16((int16_t)row->high), row->zero};
+    const struct form f = {_mm512_set1_epi8((char)row->half), _mm512_set1_epi16((int16_t)row->high),
+                           row->zero};
     const uint8_t *codes = row->codes;
     uint8_t *dst = row->dst, *dst2 = row->dst2;
     size_t n = row->n, padded = row->padded, j = 0;
@@ -75,12 +75,23 @@ QVITP_INLINE512 void stage(int32_t form, const struct qvitp_stage *row)
 QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *row)
 {
     switch (row->form) {
-    case QVITP_STAGE_S8: stage(QVITP_STAGE_S8, row); break;
-    case QVITP_STAGE_TWIN_SOFTMAX: stage(QVITP_STAGE_TWIN_SOFTMAX, row); break;
-    case QVITP_STAGE_TWIN_GELU: stage(QVITP_STAGE_TWIN_GELU, row); break;
-    case QVITP_STAGE_JOINED_SOFTMAX: stage(QVITP_STAGE_JOINED_SOFTMAX, row); break;
-    case QVITP_STAGE_JOINED_GELU: stage(QVITP_STAGE_JOINED_GELU, row); break;
-    default: stage(QVITP_STAGE_U8, row);
+    case QVITP_STAGE_S8:
+        stage(QVITP_STAGE_S8, row);
+        break;
+    case QVITP_STAGE_TWIN_SOFTMAX:
+        stage(QVITP_STAGE_TWIN_SOFTMAX, row);
+        break;
+    case QVITP_STAGE_TWIN_GELU:
+        stage(QVITP_STAGE_TWIN_GELU, row);
+        break;
+    case QVITP_STAGE_JOINED_SOFTMAX:
+        stage(QVITP_STAGE_JOINED_SOFTMAX, row);
+        break;
+    case QVITP_STAGE_JOINED_GELU:
+        stage(QVITP_STAGE_JOINED_GELU, row);
+        break;
+    default:
+        stage(QVITP_STAGE_U8, row);
     }
 }
 

@@ -14,6 +14,7 @@ const struct qvitp_kernels qvitp_kernels_avx512vnni = {
     .gemm_t8s8 = &qvitp_gemm_t8s8_6x32_avx512vnni,
     .gemm_f32 = &qvitp_gemm_f32_14x32_avx512vnni,
     .stage = qvitp_stage_u8_avx512vnni,
+    .reorder = qvitp_reorder_u8_avx512vnni,
     .gemm_u8s8_k = &qvitp_gemm_u8s8_14x32_avx512vnni,
     .gemm_u8s7_k = &qvitp_gemm_u8s8_14x32_avx512vnni,
     .gemm_t8s8_k = &qvitp_gemm_t8s8_8x32_avx512vnni,

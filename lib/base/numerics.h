@@ -53,8 +53,8 @@
  * a register looks a coefficient up. Largest error of the whole: 5.6e-6, absolute.
  */
 #define QVITP_GELU_SEGMENTS 16
-#define QVITP_GELU_SCALE 3.2f        /* segments per unit: 16 / 5 */
-#define QVITP_GELU_LAST 15.999999f   /* the largest float below 16 */
+#define QVITP_GELU_SCALE 3.2f      /* segments per unit: 16 / 5 */
+#define QVITP_GELU_LAST 15.999999f /* the largest float below 16 */
 
 /* The cubics, one a segment, as C(c0, c1, c2, c3). */
 /* clang-format off */

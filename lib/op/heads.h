@@ -11,8 +11,8 @@
 /* Room for a right operand of n columns and k rows, in a worker's part of the workspace. */
 struct qvitp_right {
     void *panels;
-    int32_t *init;    /* integer products: where the sums start */
-    uint8_t *points;  /* [k] codes of 0, if the left operand's is not 0 */
+    int32_t *init;   /* integer products: where the sums start */
+    uint8_t *points; /* [k] codes of 0, if the left operand's is not 0 */
 };
 /* Like qvitp_carve: counts with carver->base NULL. */
 struct qvitp_carver;

@@ -20,8 +20,9 @@ struct layer_norm {
     struct qvitp_epilogue form; /* of the output: what is stored, and between which codes */
     float eps;
     float *gamma, *beta; /* with the output's scale, shift and zero point folded in */
-    int32_t *moves;      /* that put a row of outputs in order; NULL: it is */
-    size_t move_count;
+    uint16_t *order;     /* of a row's outputs, for the kernel; or NULL */
+    int32_t *moves;      /* that put it in order one by one; or NULL */
+    size_t move_count;   /* of these; 0: the row is in order */
 };
 
 QVITP_DEFINE_INIT(qvit_layer_norm_options, QVIT_LAYER_NORM_OPTIONS_INIT)
@@ -48,12 +49,22 @@ static qvit_status check_options(const qvit_layer_norm_options *o, qvit_error *e
     return QVIT_OK;
 }
 
+/* Whether a kernel puts rows in order: of bytes, and not too many; else they are moved one by one. */
+static int reorders(const struct layer_norm *p)
+{
+    return p->output != QVIT_DTYPE_F32 && p->n <= QVITP_REORDER_MOST;
+}
+
 static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
 {
     struct layer_norm *p = (struct layer_norm *)plan;
     p->gamma = qvitp_carve(c, p->n, sizeof *p->gamma);
     p->beta = qvitp_carve(c, p->n, sizeof *p->beta);
-    if (p->move_count) p->moves = qvitp_carve(c, 2 * p->n, sizeof *p->moves);
+    if (!p->move_count) return;
+    if (reorders(p))
+        p->order = qvitp_carve(c, qvitp_round_up(p->n, 32), sizeof *p->order);
+    else
+        p->moves = qvitp_carve(c, 2 * p->n, sizeof *p->moves);
 }
 
 static qvit_status set_order(struct layer_norm *p, const qvit_tensor *order, qvit_error *error)
@@ -63,7 +74,10 @@ static qvit_status set_order(struct layer_norm *p, const qvit_tensor *order, qvi
     if (!read) return qvitp_no_memory(error);
     uint8_t *seen = (uint8_t *)(read + p->n);
     qvit_status status = qvitp_order_read(order, "output_order", p->n, read, seen, error);
-    if (status == QVIT_OK) p->move_count = qvitp_order_moves(read, p->n, p->moves, seen);
+    if (status == QVIT_OK && p->moves)
+        p->move_count = qvitp_order_moves(read, p->n, p->moves, seen);
+    for (size_t j = 0; status == QVIT_OK && p->order && j < p->n; j++)
+        p->order[j] = (uint16_t)read[j];
     qvitp_engine_free(p->base.engine, read);
     return status;
 }
@@ -131,6 +145,15 @@ struct run {
 /* Rows of one matrix that a kernel is given at once. */
 enum { GROUP = 8 };
 
+static void order_row(const struct layer_norm *p, size_t size, void *row)
+{
+    const struct qvitp_reorder bytes = {.n = p->n, .order = p->order, .bytes = row};
+    if (p->order)
+        p->base.engine->kernels.reorder(&bytes);
+    else
+        qvitp_order_row(p->moves, p->move_count, size, row);
+}
+
 static void run_group(void *argument, size_t index, size_t worker)
 {
     (void)worker;
@@ -155,8 +178,7 @@ static void run_group(void *argument, size_t index, size_t worker)
     p->base.engine->kernels.layer_norm->run(&rows);
     size_t size = r->rows.side[QVITP_ROWS_OUTPUT].size;
     for (size_t i = 0; p->move_count && i < rows.m; i++)
-        qvitp_order_row(p->moves, p->move_count, size,
-                        (char *)rows.dst + (ptrdiff_t)i * rows.ldd * (ptrdiff_t)size);
+        order_row(p, size, (char *)rows.dst + (ptrdiff_t)i * rows.ldd * (ptrdiff_t)size);
 }
 
 qvit_status qvit_layer_norm_run(const qvit_plan *plan, const qvit_unary_args *args,

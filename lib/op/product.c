@@ -33,8 +33,7 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
                                 .half = left->half,
                                 .zero = left->point,
                                 .high = left->high};
-    if (left->twin)
-        stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, b->k);
+    if (left->twin) stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, b->k);
     left->stage(&stage);
 }
 
@@ -76,8 +75,7 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
     }
     tile->a = b->staged;
     tile->lda = (ptrdiff_t)(tile->k * qvitp_left_element(left));
-    if (left->twin)
-        tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, b->k);
+    if (left->twin) tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, b->k);
     for (size_t i = 0; i < tile->m; i++) stage_row(b, row, i, tile);
 }
 

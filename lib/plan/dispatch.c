@@ -41,6 +41,7 @@ uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
         if (table->stage) out->stage = table->stage;
         if (table->stage_s16) out->stage_s16 = table->stage_s16;
         if (table->expand) out->expand = table->expand;
+        if (table->reorder) out->reorder = table->reorder;
         if (table->softmax) out->softmax = table->softmax;
         if (table->layer_norm) out->layer_norm = table->layer_norm;
         if (table->rescale) out->rescale = table->rescale;

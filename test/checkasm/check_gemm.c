@@ -36,7 +36,7 @@ static struct {
     int32_t lo[MAX_BLOCKS][MAX_M * MAX_NR], hi[MAX_BLOCKS][MAX_M * MAX_NR];
     float fused[MAX_M * MAX_NR], unfused[MAX_M * MAX_NR];
     float residual[MAX_M * MAX_NR]; /* as floats */
-    float *vector[7];                /* init (as int32), scale, scale2, bias, mul, mul_neg, add */
+    float *vector[7];               /* init (as int32), scale, scale2, bias, mul, mul_neg, add */
     struct qvitp_tile tile;
     struct qvitp_epilogue e;
 } c;

@@ -1,5 +1,6 @@
 /* check_rows.c - softmax, rescaling and layer normalisation of one row against lib/ref. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "checkasm.h"
@@ -279,4 +280,40 @@ static void layer_norm_rows(const struct qvitp_kernels *table)
 void check_layer_norm(const struct qvitp_kernels *table)
 {
     if (table->layer_norm) check_row(table->layer_norm->name, "rows", layer_norm_rows, table);
+}
+
+/* ---- reordering ---- */
+
+static void reorder_case(const struct qvitp_kernels *table, size_t n)
+{
+    static uint8_t expected[QVITP_REORDER_MOST];
+    int side = (int)check_below(CHECK_SIDES);
+    size_t padded = (n + 31) / 32 * 32;
+    uint16_t *order =
+        check_place(SLOT_BIAS, padded * sizeof *order, 64, side == CHECK_LOOSE ? CHECK_BACK : side);
+    uint8_t *bytes = check_place(SLOT_DST, n, 1, side);
+    check_case("n %zu side %d", n, side);
+    for (size_t j = 0; j < padded; j++) order[j] = j < n ? (uint16_t)j : 0;
+    for (size_t j = n; j > 1; j--) { /* shuffled */
+        size_t other = check_below(j);
+        uint16_t last = order[j - 1];
+        order[j - 1] = order[other], order[other] = last;
+    }
+    for (size_t j = 0; j < n; j++) bytes[j] = (uint8_t)check_random();
+    for (size_t j = 0; j < n; j++) expected[j] = bytes[order[j]];
+    const struct qvitp_reorder row = {.n = n, .order = order, .bytes = bytes};
+    table->reorder(&row);
+    compare(bytes, n, QVITP_OUT_CODE, NULL, expected);
+}
+
+static void reorder_rows(const struct qvitp_kernels *table)
+{
+    for (size_t n = 1; n <= QVITP_REORDER_MOST; n++) reorder_case(table, n);
+}
+
+void check_reorder(const struct qvitp_kernels *table)
+{
+    char name[64];
+    snprintf(name, sizeof name, "reorder_u8_%s", table->isa);
+    if (table->reorder) check_row(name, "rows", reorder_rows, table);
 }

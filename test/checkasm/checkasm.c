@@ -258,6 +258,7 @@ static void run_tables(void)
         check_encode(tables[i]);
         check_stage(tables[i]);
         check_expand(tables[i]);
+        check_reorder(tables[i]);
         check_plans(tables[i]);
         if (check.isa && !strcmp(check.isa, tables[i]->isa)) break;
     }

@@ -51,6 +51,6 @@ void check_row(const char *kernel, const char *group, check_cases *cases,
 int check_same_float(float a, float b);
 
 check_cases check_gemms, check_softmax, check_rescale, check_layer_norm, check_encode, check_stage,
-    check_expand, check_plans;
+    check_expand, check_reorder, check_plans;
 
 #endif

@@ -51,7 +51,8 @@ static void exp_is_within_its_bound(void)
             float x = (float)i * (-70.0f / (1 << 21)) + (j ? test_uniform() * 1e-5f : 0);
             if (x > 0 || x < QVITP_EXP_LOW) continue;
             double exact = exp((double)x), gap = fabs((double)qvitp_ref_exp(x) - exact);
-            if (!(gap <= (bound - growth * (double)x) * exact)) FAIL("exp(%.9g): %.3g relative", (double)x, gap / exact);
+            if (!(gap <= (bound - growth * (double)x) * exact))
+                FAIL("exp(%.9g): %.3g relative", (double)x, gap / exact);
         }
     CHECK_NEAR(qvitp_ref_exp(0), 1, 0);
     CHECK_NEAR(qvitp_ref_exp(-0.0f), 1, 0);
