@@ -77,9 +77,9 @@ QVITP_INLINE512 __m512 qvitp_512_residual(__m128i bytes, const struct qvitp_epil
 }
 
 QVITP_INLINE512 void qvitp_512_add_residual(__m512 t[2], const struct qvitp_512_rest *r,
-                                            __mmask16 in0, __mmask16 in1,
                                             const struct qvitp_epilogue *e)
 {
+    __mmask16 in0 = (__mmask16)r->in, in1 = (__mmask16)(r->in >> 16);
     if (e->residual == QVITP_RESIDUAL_F32) {
         t[0] = _mm512_add_ps(t[0], _mm512_maskz_loadu_ps(in0, r->residual));
         t[1] = _mm512_add_ps(t[1], _mm512_maskz_loadu_ps(in1, r->residual + 64));
@@ -108,23 +108,35 @@ QVITP_INLINE512 void qvitp_512_store_codes(__m512 t, char *out, __mmask16 in,
     _mm_mask_storeu_epi8(out, in, qvitp_512_code(t));
 }
 
-/* Everything after the bias, for the next row. */
+/* A masked store is dearer, and most rows are whole. */
+QVITP_INLINE512 void qvitp_512_store_floats(const __m512 t[2], const struct qvitp_512_rest *r)
+{
+    if (r->in == ~0u) {
+        _mm512_storeu_ps(r->out, t[0]);
+        _mm512_storeu_ps(r->out + 64, t[1]);
+    } else {
+        _mm512_mask_storeu_ps(r->out, (__mmask16)r->in, t[0]);
+        _mm512_mask_storeu_ps(r->out + 64, (__mmask16)(r->in >> 16), t[1]);
+    }
+}
+
+/* Everything after the bias, for the next row. Its codes are stored by one instruction. */
 QVITP_INLINE512 void qvitp_512_finish(__m512 t[2], const struct qvitp_512_rest *r,
                                       const struct qvitp_epilogue *e)
 {
-    __mmask16 in0 = (__mmask16)r->in, in1 = (__mmask16)(r->in >> 16);
     if (e->gelu) t[0] = qvitp_512_gelu(t[0]), t[1] = qvitp_512_gelu(t[1]);
-    if (e->residual != QVITP_RESIDUAL_NONE) qvitp_512_add_residual(t, r, in0, in1, e);
+    if (e->residual != QVITP_RESIDUAL_NONE) qvitp_512_add_residual(t, r, e);
     if (e->mul) {
         t[0] = qvitp_512_rescale(t[0], r->column, e);
         t[1] = qvitp_512_rescale(t[1], r->column + 16, e);
     }
     if (e->out == QVITP_OUT_F32) {
-        _mm512_mask_storeu_ps(r->out, in0, t[0]);
-        _mm512_mask_storeu_ps(r->out + 64, in1, t[1]);
+        qvitp_512_store_floats(t, r);
     } else {
-        qvitp_512_store_codes(t[0], r->out, in0, e);
-        qvitp_512_store_codes(t[1], r->out + 16, in1, e);
+        const __m512 lo = _mm512_set1_ps(e->lo), hi = _mm512_set1_ps(e->hi);
+        __m128i left = qvitp_512_code(qvitp_512_clamp(t[0], lo, hi));
+        __m128i right = qvitp_512_code(qvitp_512_clamp(t[1], lo, hi));
+        _mm256_mask_storeu_epi8(r->out, r->in, _mm256_set_m128i(right, left));
     }
 }
 

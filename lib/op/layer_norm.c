@@ -76,8 +76,8 @@ static qvit_status set_order(struct layer_norm *p, const qvit_tensor *order, qvi
     qvit_status status = qvitp_order_read(order, "output_order", p->n, read, seen, error);
     if (status == QVIT_OK && p->moves)
         p->move_count = qvitp_order_moves(read, p->n, p->moves, seen);
-    for (size_t j = 0; status == QVIT_OK && p->order && j < p->n; j++)
-        p->order[j] = (uint16_t)read[j];
+    for (size_t j = 0; status == QVIT_OK && p->order && j < qvitp_round_up(p->n, 32); j++)
+        p->order[j] = j < p->n ? (uint16_t)read[j] : 0;
     qvitp_engine_free(p->base.engine, read);
     return status;
 }
