@@ -38,14 +38,28 @@ QVITP_INLINE512 void finish_row(struct qvitp_512_rest *r, const struct qvitp_epi
  * the products that follow. So vectors of GELU codes are finished one at each step, an instruction or two
  * after each row's products: about when they can be executed. `stage` is a constant wherever this is called.
  */
-enum { GELU_STAGES = 12 };
+enum { GELU_STAGES = 11 };
 struct gelu_vector {
     __m512 x, t, g; /* the value, its place in the segment, the bump */
+    __m512 last;    /* GELU of the vector before, which is stored meanwhile */
+    __mmask16 in;   /* its columns, none at first */
     __m512i segment;
     size_t column; /* 0 or 16, in the panel */
-    const struct qvitp_512_rest *rest;
+    struct qvitp_512_rest *rest;
     const struct qvitp_epilogue *e;
 };
+
+/* Of `last`, which is the other half of the row, or the end of the row before. */
+QVITP_INLINE512 void store_last(struct gelu_vector *v)
+{
+    const struct qvitp_512_rest *r = v->rest;
+    char *out = r->out + (v->column ^ 16) - (v->column ? 0 : r->ldo);
+    if (v->in) qvitp_512_store_codes(v->last, out, v->in, v->e);
+}
+QVITP_INLINE512 void rescale_last(struct gelu_vector *v)
+{
+    v->last = qvitp_512_rescale(v->last, v->rest->column + (v->column ^ 16), v->e);
+}
 
 QVITP_INLINE512 void gelu_stage(size_t stage, void *user)
 {
@@ -56,25 +70,24 @@ QVITP_INLINE512 void gelu_stage(size_t stage, void *user)
     if (stage == 0) v->x = _mm512_cvtepi32_ps(_mm512_load_si512(r->sums + v->column * 4));
     if (stage == 1) v->x = _mm512_mul_ps(v->x, _mm512_load_ps(e->scale + column));
     if (stage == 2) v->x = _mm512_add_ps(v->x, _mm512_load_ps(e->bias + column));
+    if (stage == 2) rescale_last(v);
     if (stage == 3) v->t = qvitp_512_gelu_place(v->x);
     if (stage == 4) v->segment = _mm512_cvttps_epi32(v->t);
+    if (stage == 4) store_last(v);
     if (stage == 5) v->t = _mm512_sub_ps(v->t, _mm512_cvtepi32_ps(v->segment));
     if (stage == 6) v->g = qvitp_512_gelu_coefficient(3, v->segment);
     if (stage >= 7 && stage <= 9)
         v->g = qvitp_512_step(v->g, v->t, qvitp_512_gelu_coefficient(9 - stage, v->segment));
-    if (stage == 10) v->x = qvitp_512_gelu_end(v->x, v->g);
-    if (stage == 11) v->x = qvitp_512_rescale(v->x, column, e);
+    if (stage == 10) v->last = qvitp_512_gelu_end(v->x, v->g);
 }
 
-/* The stages of a step of fewer rows, and the end. */
-QVITP_INLINE512 void store_gelu(size_t m, struct gelu_vector *v, struct qvitp_512_rest *r,
-                                const struct qvitp_epilogue *e)
+/* The stages of a step of fewer rows, and on to the next vector. */
+QVITP_INLINE512 void end_gelu(size_t m, struct gelu_vector *v)
 {
     QVITP_UNROLL
     for (size_t i = m; i < GELU_STAGES; i++) gelu_stage(i, v);
-    __mmask16 in = (__mmask16)(r->in >> v->column);
-    qvitp_512_store_codes(v->x, r->out + v->column, in, e);
-    if (v->column) qvitp_512_next(r, NR * sizeof(int32_t));
+    v->in = (__mmask16)(v->rest->in >> v->column);
+    if (v->column) qvitp_512_next(v->rest, NR * sizeof(int32_t));
     v->column ^= 16;
 }
 
@@ -88,7 +101,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     const int8_t *b = panel->b;
     ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
     size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
-    struct gelu_vector v = {.column = 0, .rest = rest, .e = e};
+    struct gelu_vector v = {.last = _mm512_setzero_ps(), .rest = rest, .e = e};
     __m512i c[MR][2];
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
@@ -97,8 +110,9 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     }
     for (; gelu && rest->rows && a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, vectors, c, gelu_stage, &v);
-        store_gelu(m, &v, rest, e);
+        end_gelu(m, &v);
     }
+    if (gelu) rescale_last(&v), store_last(&v);
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, vectors, c, qvitp_512_nothing, NULL);
         if (!gelu && rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
