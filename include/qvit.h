@@ -1799,7 +1799,7 @@ QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_ar
  * Over codes, row by row:
  *
  *     s = sum of Q K * (query scale * key scale * score_scale)   folded; + bias, + mask, if given
- *     e = exp(s - the largest s of the row)                      within 8.1e-8; 0 below -86
+ *     e = exp(s - the largest s of the row)                      within 4.3e-7 + 9e-8 |x|; 0 below -70
  *     S = sum of e                                               16 partial sums, then a tree
  *     P = round(clamp(e * ((1 / probability scale) / S), 0, highest code))
  *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2

@@ -85,7 +85,7 @@ QVITP_INLINE512 __m512 qvitp_512_gelu_place(__m512 x)
     return _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
 }
 
-/* Coefficient c, a constant, of the cubics of 16 segments: all 16 are a register. */
+/* Coefficient c, a constant, of the cubics of 16 segments: all 32 are two registers, in which vpermt2ps looks up. */
 QVITP_INLINE512 __m512 qvitp_512_gelu_coefficient(size_t c, __m512i segment)
 {
 #define C0(c0, c1, c2, c3) c0
@@ -101,7 +101,7 @@ QVITP_INLINE512 __m512 qvitp_512_gelu_coefficient(size_t c, __m512i segment)
 #undef C1
 #undef C2
 #undef C3
-    return _mm512_permutexvar_ps(segment, _mm512_load_ps(table[c]));
+    return _mm512_permutex2var_ps(_mm512_load_ps(table[c]), segment, _mm512_load_ps(table[c] + 16));
 }
 
 QVITP_INLINE512 __m512 qvitp_512_gelu_end(__m512 x, __m512 bump)

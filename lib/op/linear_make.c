@@ -15,8 +15,8 @@
 #include "plan/pack.h"
 #include "tensor.h"
 
-/* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache; where rows
- * are staged, once for each chunk, it is cheaper to read more weights from the L3 cache. */
+/* The columns of weights that a task goes through before it takes the next rows stay in the L2 cache. Where rows are
+ * staged, once for each chunk, it is cheaper to read more weights from the L3 cache, unless they are expanded. */
 enum { CHUNK_BYTES = 256 * 1024, CHUNK_BYTES_STAGED = 4096 * 1024 };
 
 /* Weights of so many bits are kept two to a byte. */
@@ -370,7 +370,8 @@ static size_t chunk_columns(const struct qvitp_linear *p)
 {
     size_t nr = p->left.kernel->nr;
     size_t panel = qvitp_packed_bytes(p->left.kernel, nr, qvitp_left_packed_k(&p->left, p->k));
-    size_t bytes = qvitp_left_in_place(&p->left, p->k) ? CHUNK_BYTES : CHUNK_BYTES_STAGED;
+    int staged = !p->packed && !qvitp_left_in_place(&p->left, p->k);
+    size_t bytes = staged ? CHUNK_BYTES_STAGED : CHUNK_BYTES;
     size_t panels = panel < bytes ? bytes / panel : 1;
     return panels * nr;
 }

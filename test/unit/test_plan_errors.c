@@ -81,7 +81,10 @@ static void a_failing_executor_is_reported(void)
         qvit_executor executor = shuffled_hook(&shuffled);
         qvit_allocator allocator = heap_hook(&kit.heap);
         all_scenes(engine_with(0, &allocator, &executor));
-        /* One row tile and one chunk of columns are one task, which needs no executor. */
+        /* Few rows, or one chunk of columns, are one task, which needs no executor. */
+        unary.input = view_dense(QVIT_DTYPE_F32, 2, (size_t[]){90, K});
+        unary.output = view_dense(QVIT_DTYPE_U8, 2, (size_t[]){90, K});
+        fill_normal(&unary.input.t, 1);
         running.input = view_dense(QVIT_DTYPE_S8, 2, (size_t[]){90, K});
         running.residual = view_dense(QVIT_DTYPE_F32, 2, (size_t[]){90, N});
         running.output = view_dense(QVIT_DTYPE_F32, 2, (size_t[]){90, N});
