@@ -98,6 +98,25 @@ EMULATED void emulated_128_mask_storeu_epi8(void *p, __mmask16 mask, __m128i v)
     emulated_copy(p, &v, 16, 1, mask);
 }
 
+EMULATED __m512i emulated_maskz_loadu_epi32(__mmask16 mask, const void *p)
+{
+    __m512i r = _mm512_setzero_si512();
+    emulated_copy(&r, p, 16, 4, mask);
+    return r;
+}
+
+EMULATED __m256i emulated_256_maskz_loadu_epi8(__mmask32 mask, const void *p)
+{
+    __m256i r = _mm256_setzero_si256();
+    emulated_copy(&r, p, 32, 1, mask);
+    return r;
+}
+
+EMULATED void emulated_256_mask_storeu_epi8(void *p, __mmask32 mask, __m256i v)
+{
+    emulated_copy(p, &v, 32, 1, mask);
+}
+
 #undef _mm512_load_ps
 #undef _mm512_load_si512
 #undef _mm512_store_ps
@@ -114,6 +133,9 @@ EMULATED void emulated_128_mask_storeu_epi8(void *p, __mmask16 mask, __m128i v)
 #define _mm512_mask_storeu_epi32 emulated_mask_storeu_epi32
 #define _mm512_mask_storeu_epi8 emulated_mask_storeu_epi8
 #define _mm_mask_storeu_epi8 emulated_128_mask_storeu_epi8
+#define _mm512_maskz_loadu_epi32 emulated_maskz_loadu_epi32
+#define _mm256_maskz_loadu_epi8 emulated_256_maskz_loadu_epi8
+#define _mm256_mask_storeu_epi8 emulated_256_mask_storeu_epi8
 
 /* ---- conversions: halves, by AVX2's instructions of the same definition ---- */
 
@@ -163,6 +185,27 @@ EMULATED __m128i emulated_cvtepi32_epi8(__m512i v)
     return simde__m128i_from_private(r);
 }
 
+EMULATED __m512i emulated_cvtepu8_epi16(__m256i v)
+{
+    simde__m512i_private r;
+    for (int i = 0; i < 2; i++) {
+        __m128i half = i ? _mm256_extracti128_si256(v, 1) : _mm256_castsi256_si128(v);
+        r.m256i[i] = _mm256_cvtepu8_epi16(half);
+    }
+    return simde__m512i_from_private(r);
+}
+
+EMULATED __m256i emulated_cvtepi16_epi8(__m512i v)
+{
+    simde__m512i_private a = simde__m512i_to_private(v);
+    simde__m256i_private r;
+    for (int i = 0; i < 32; i++) r.i8[i] = (int8_t)a.i16[i];
+    return simde__m256i_from_private(r);
+}
+
+#define _mm512_cvtepu8_epi16 emulated_cvtepu8_epi16
+#undef _mm512_cvtepi16_epi8
+#define _mm512_cvtepi16_epi8 emulated_cvtepi16_epi8
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_mask_cvtps_epi32(src, mask, v)                                                      \
@@ -178,6 +221,50 @@ EMULATED __m256 emulated_extractf32x8_ps(__m512 v, int half)
 {
     return simde__m512_to_private(v).m256[half];
 }
+
+EMULATED __m512i emulated_maskz_permutex2var_epi16(__mmask32 mask, __m512i low, __m512i place,
+                                                   __m512i high)
+{
+    simde__m512i_private a = simde__m512i_to_private(low), b = simde__m512i_to_private(high);
+    simde__m512i_private p = simde__m512i_to_private(place), r;
+    for (int i = 0; i < 32; i++) {
+        int from = p.i16[i] & 63;
+        r.i16[i] = (mask >> i & 1) == 0 ? 0 : from < 32 ? a.i16[from] : b.i16[from - 32];
+    }
+    return simde__m512i_from_private(r);
+}
+
+EMULATED __mmask32 emulated_cmpeq_epi16_mask(__m512i x, __m512i y)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(y);
+    __mmask32 r = 0;
+    for (int i = 0; i < 32; i++) r |= (__mmask32)(a.i16[i] == b.i16[i]) << i;
+    return r;
+}
+
+EMULATED __mmask16 emulated_test_epi32_mask(__m512i x, __m512i y)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(y);
+    __mmask16 r = 0;
+    for (int i = 0; i < 16; i++) r = (__mmask16)(r | ((a.i32[i] & b.i32[i]) != 0) << i);
+    return r;
+}
+
+EMULATED __m512i emulated_permutexvar_epi32(__m512i place, __m512i v)
+{
+    simde__m512i_private p = simde__m512i_to_private(place), a = simde__m512i_to_private(v), r;
+    for (int i = 0; i < 16; i++) r.i32[i] = a.i32[p.i32[i] & 15];
+    return simde__m512i_from_private(r);
+}
+
+#undef _mm512_maskz_permutex2var_epi16
+#undef _mm512_cmpeq_epi16_mask
+#undef _mm512_test_epi32_mask
+#undef _mm512_permutexvar_epi32
+#define _mm512_maskz_permutex2var_epi16 emulated_maskz_permutex2var_epi16
+#define _mm512_cmpeq_epi16_mask emulated_cmpeq_epi16_mask
+#define _mm512_test_epi32_mask emulated_test_epi32_mask
+#define _mm512_permutexvar_epi32 emulated_permutexvar_epi32
 
 /* SIMDe's leaves the sign of -0 and of NaN. */
 EMULATED __m512 emulated_abs_ps(__m512 v)
