@@ -11,7 +11,6 @@
  */
 #include "avx512vnni_kernels.h"
 #include "avx512_epilogue.h"
-#include "base/shares.h"
 
 #if QVITP_X86
 
@@ -213,9 +212,8 @@ QVITP_INLINE512 void run_dense(const struct qvitp_tile *tile, const struct qvitp
     struct qvitp_512_rest rest = {0};
     struct qvitp_512_panel panel = {.lda = tile->lda, .k = tile->k};
     size_t tiles = (tile->m + MR - 1) / MR, turn = 0;
-    for (size_t i = 0; i < tiles; i++) {
-        size_t first = qvitp_share(tile->m, tiles, i);
-        size_t m = qvitp_share(tile->m, tiles, i + 1) - first;
+    for (size_t first = 0, m; tiles > 0; tiles--, first += m) {
+        m = (tile->m - first + tiles - 1) / tiles; /* of almost equal size */
         const uint8_t *a2 = (const uint8_t *)tile->a2 + (ptrdiff_t)first * tile->lda;
         panel.a = (const uint8_t *)tile->a + (ptrdiff_t)first * tile->lda;
         panel.b = tile->b;
