@@ -40,15 +40,6 @@ QVITP_INLINE512 void qvitp_512_store_strip(const struct qvitp_512_strip *strip, 
     }
 }
 
-QVITP_INLINE512 void qvitp_512_finish_sums(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
-{
-    const float *sums = (const float *)(const void *)r->sums, *bias = e->bias + r->column;
-    __m512 t[2] = {_mm512_add_ps(_mm512_load_ps(sums), _mm512_load_ps(bias)),
-                   _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_load_ps(bias + 16))};
-    qvitp_512_finish(t, r, e);
-    qvitp_512_next(r, QVITP_512_NR * sizeof(float));
-}
-
 /* All panels, in strips of at most `most` rows; rows[m] does one of m. */
 QVITP_INLINE512 void qvitp_512_run_strips(const struct qvitp_tile *tile,
                                           const struct qvitp_epilogue *e, size_t most,

@@ -67,6 +67,19 @@ QVITP_INLINE512 void qvitp_512_next(struct qvitp_512_rest *r, size_t sums_bytes)
     r->rows--;
 }
 
+/*
+ * Whether a row that waits is finished at a step, behind which `left` bytes of k follow: at each of the k / 4 steps or,
+ * where there is time for it, at each second one. `every`: what qvitp_512_pace said before the first.
+ */
+QVITP_INLINE512 size_t qvitp_512_pace(const struct qvitp_512_rest *r, size_t k)
+{
+    return k / QVITP_512_KSTEP >= 2 * r->rows ? 2 * QVITP_512_KSTEP : QVITP_512_KSTEP;
+}
+QVITP_INLINE512 int qvitp_512_is_due(const struct qvitp_512_rest *r, size_t every, size_t left)
+{
+    return r->rows && !(left & (every - QVITP_512_KSTEP));
+}
+
 /* One vector of residual codes. */
 QVITP_INLINE512 __m512 qvitp_512_residual(__m128i bytes, const struct qvitp_epilogue *e)
 {
@@ -138,6 +151,16 @@ QVITP_INLINE512 void qvitp_512_finish(__m512 t[2], const struct qvitp_512_rest *
         __m128i right = qvitp_512_code(qvitp_512_clamp(t[1], lo, hi));
         _mm256_mask_storeu_epi8(r->out, r->in, _mm256_set_m128i(right, left));
     }
+}
+
+/* The next row, of sums that are floats. */
+QVITP_INLINE512 void qvitp_512_finish_sums(struct qvitp_512_rest *r, const struct qvitp_epilogue *e)
+{
+    const float *sums = (const float *)(const void *)r->sums, *bias = e->bias + r->column;
+    __m512 t[2] = {_mm512_add_ps(_mm512_load_ps(sums), _mm512_load_ps(bias)),
+                   _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_load_ps(bias + 16))};
+    qvitp_512_finish(t, r, e);
+    qvitp_512_next(r, QVITP_512_NR * sizeof(float));
 }
 
 #endif

@@ -73,14 +73,7 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
 
     struct qvitp_512_rest rest;
     qvitp_512_wait(&rest, tile, e, acc, 0, tile->m, 0);
-    const float *bias = e->bias + tile->column;
-    while (rest.rows) {
-        const float *sums = (const float *)(const void *)rest.sums;
-        __m512 t[2] = {_mm512_add_ps(_mm512_load_ps(sums), _mm512_load_ps(bias)),
-                       _mm512_add_ps(_mm512_load_ps(sums + 16), _mm512_load_ps(bias + 16))};
-        qvitp_512_finish(t, &rest, e);
-        qvitp_512_next(&rest, sizeof acc[0]);
-    }
+    while (rest.rows) qvitp_512_finish_sums(&rest, e);
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_f32_14x32_avx512vnni = {

@@ -47,7 +47,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const uint8_t
     const uint8_t *a = panel->a, *end = a + panel->k;
     const int8_t *b = panel->b;
     ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
-    size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
+    size_t every = qvitp_512_pace(rest, panel->k);
     __m512i c[MR][4]; /* low, low, high, high */
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = _mm512_setzero_si512();
@@ -66,7 +66,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const uint8_t
             c[i][2] = _mm512_dpbusd_epi32(c[i][2], row, b0);
             c[i][3] = _mm512_dpbusd_epi32(c[i][3], row, b1);
         }
-        if (rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
+        if (qvitp_512_is_due(rest, every, (size_t)(end - a))) finish_row(rest, e);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
@@ -85,13 +85,13 @@ QVITP_INLINE512 void multiply_low(const struct qvitp_512_panel *panel, size_t m,
     const uint8_t *a = panel->a, *end = a + panel->k;
     const int8_t *b = panel->b;
     ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
-    size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
+    size_t every = qvitp_512_pace(rest, panel->k);
     __m512i c[SPARSE_MR][2];
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) c[i][0] = c[i][1] = _mm512_setzero_si512();
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
-        if (rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
+        if (qvitp_512_is_due(rest, every, (size_t)(end - a))) finish_row(rest, e);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {

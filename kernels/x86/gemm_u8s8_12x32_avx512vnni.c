@@ -99,7 +99,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     const uint8_t *a = panel->a, *end = a + panel->k;
     const int8_t *b = panel->b;
     ptrdiff_t lda = panel->lda, lda3 = 3 * lda;
-    size_t every = panel->k / KSTEP >= 2 * rest->rows ? 2 * KSTEP : KSTEP;
+    size_t every = qvitp_512_pace(rest, panel->k);
     struct gelu_vector v = {.last = _mm512_setzero_ps(), .rest = rest, .e = e};
     __m512i c[MR][2];
     QVITP_UNROLL
@@ -114,7 +114,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     if (gelu) rescale_last(&v), store_last(&v);
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, vectors, c, qvitp_512_nothing, NULL);
-        if (!gelu && rest->rows && !((size_t)(end - a) & (every - KSTEP))) finish_row(rest, e);
+        if (!gelu && qvitp_512_is_due(rest, every, (size_t)(end - a))) finish_row(rest, e);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {

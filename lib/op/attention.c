@@ -128,6 +128,16 @@ struct head_run {
     struct head_view query, output;
 };
 
+/* Codes are padded with zeros to whole k steps, so that plain ones are read in place. */
+static void pad_codes(const struct head_run *h)
+{
+    const struct run *r = h->run;
+    size_t padding = qvitp_packed_k(r->plan->probability.kernel, r->keys) - r->keys;
+    size_t stride = score_stride(r->plan, r->keys);
+    for (size_t i = 0; padding && i < tile_rows(r->plan); i++)
+        memset(h->scratch.codes + i * stride + r->keys, 0, padding);
+}
+
 static void pack_head(struct head_run *h)
 {
     const struct run *r = h->run;
@@ -189,15 +199,13 @@ static void show_scores(const struct head_run *h, size_t first, size_t rows, siz
     }
 }
 
-/* Softmax of the scratch rows, in the place or to the codes that the second product reads; codes are
- * padded with zeros to whole k steps, so that plain ones are read in place. */
+/* Softmax of the scratch rows, in the place or to the codes that the second product reads. */
 static void compute_probabilities(const struct head_run *h, size_t first, size_t count)
 {
     const struct run *r = h->run;
     const struct qvitp_attention *p = r->plan;
     const qvit_attention_args *a = r->args;
     size_t stride = score_stride(p, r->keys);
-    size_t padding = qvitp_packed_k(p->probability.kernel, r->keys) - r->keys;
     struct qvitp_softmax rows = p->softmax;
     rows.m = count, rows.n = r->keys;
     rows.scores = h->scratch.scores;
@@ -209,8 +217,6 @@ static void compute_probabilities(const struct head_run *h, size_t first, size_t
     if (a->bias) rows.ldb = a->bias->strides[2];
     if (a->mask) rows.ldm = a->mask->strides[2];
     if (a->scores) show_scores(h, first, count, stride);
-    for (size_t i = 0; padding && i < count; i++)
-        memset(h->scratch.codes + i * stride + r->keys, 0, padding);
     p->base.engine->kernels.softmax->run(&rows);
     for (size_t i = 0; a->probabilities && i < count; i++)
         memcpy(cell_row(a->probabilities, h->batch, h->head, first + i), rows.scores + i * stride,
@@ -286,6 +292,7 @@ static void run_unit(void *argument, size_t unit, size_t worker)
     h.query = view(r->args->query, r->args->query_rows, h.batch, h.head);
     h.output = view(r->args->output, r->args->query_rows, h.batch, h.head);
     pack_head(&h);
+    pad_codes(&h);
     size_t begin = qvitp_share(r->queries, r->units.splits, split);
     size_t rows = qvitp_share(r->queries, r->units.splits, split + 1) - begin;
     size_t tiles = qvitp_tiles(rows, tile_rows(p));

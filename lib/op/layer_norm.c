@@ -20,9 +20,10 @@ struct layer_norm {
     struct qvitp_epilogue form; /* of the output: what is stored, and between which codes */
     float eps;
     float *gamma, *beta; /* with the output's scale, shift and zero point folded in */
-    uint16_t *order;     /* of a row's outputs, for the kernel; or NULL */
-    int32_t *moves;      /* that put it in order one by one; or NULL */
-    size_t move_count;   /* of these; 0: the row is in order */
+    int32_t ordered;     /* a row's outputs are put in order: by one of these, the other is NULL */
+    uint16_t *order;     /* for the kernel */
+    int32_t *moves;      /* one by one */
+    size_t move_count;
 };
 
 QVITP_DEFINE_INIT(qvit_layer_norm_options, QVIT_LAYER_NORM_OPTIONS_INIT)
@@ -60,7 +61,7 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
     struct layer_norm *p = (struct layer_norm *)plan;
     p->gamma = qvitp_carve(c, p->n, sizeof *p->gamma);
     p->beta = qvitp_carve(c, p->n, sizeof *p->beta);
-    if (!p->move_count) return;
+    if (!p->ordered) return;
     if (reorders(p))
         p->order = qvitp_carve(c, qvitp_round_up(p->n, 32), sizeof *p->order);
     else
@@ -128,7 +129,7 @@ qvit_status qvit_layer_norm_create(const qvit_engine *engine,
                               .n = o.gamma->dims[0],
                               .output = o.output.dtype,
                               .eps = o.eps,
-                              .move_count = o.output_order != NULL};
+                              .ordered = o.output_order != NULL};
     struct layer_norm *p =
         (struct layer_norm *)qvitp_plan_place(&made.base, sizeof made, lay_out, error);
     if (!p) return QVIT_ERR_NO_MEMORY;
@@ -177,7 +178,7 @@ static void run_group(void *argument, size_t index, size_t worker)
     };
     p->base.engine->kernels.layer_norm->run(&rows);
     size_t size = r->rows.side[QVITP_ROWS_OUTPUT].size;
-    for (size_t i = 0; p->move_count && i < rows.m; i++)
+    for (size_t i = 0; p->ordered && i < rows.m; i++)
         order_row(p, size, (char *)rows.dst + (ptrdiff_t)i * rows.ldd * (ptrdiff_t)size);
 }
 
