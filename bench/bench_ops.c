@@ -78,6 +78,7 @@ static void run_stage(void *user)
 {
     const struct op *op = user;
     struct qvitp_stage row = op->stage;
+    row.m = 1;
     for (size_t i = 0; i < op->rows; i++) {
         row.codes = (const uint8_t *)op->input.data + i * op->cols;
         size_t at = i % 14 * op->cols * op->element; /* a tile's rows, used again and again */

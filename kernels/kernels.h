@@ -133,12 +133,24 @@ static inline size_t qvitp_k_end(size_t block, const struct qvitp_tile *tile,
 
 typedef void qvitp_gemm_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *epilogue);
 
+/* A whole int8 operand into panels: rows of k values, [n][k], or by_k, [k][n]. Every byte of the panels is written. */
+struct qvitp_pack {
+    size_t n, k, nr; /* the kernel's */
+    const int8_t *rows;
+    ptrdiff_t stride;         /* between rows */
+    const int32_t *row_index; /* NULL, or the place of each row */
+    int32_t by_k;
+    int8_t *panels;
+};
+typedef void qvitp_pack_fn(const struct qvitp_pack *operand);
+
 struct qvitp_gemm_kernel {
     const char *name;
     qvitp_gemm_fn *run;
     uint16_t mr, nr, kstep;
     uint16_t a_form;         /* QVITP_A_* */
     uint16_t wide, tall;     /* 1: takes many panels, and rows, to finish one panel while it sums the next */
+    qvitp_pack_fn *pack;     /* NULL: lib/plan/pack.c does it; not of float kernels */
     uint16_t ab_max;         /* of twins, where pairs of products are added in 16 bits; 0: no limit */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
@@ -244,7 +256,7 @@ typedef void qvitp_encode_fn(const struct qvitp_encode *run);
 /*
  * ---- Staging: rows of codes into the form that a product reads -------------------------------------
  *
- * Copies n codes of one row into the A form of integer products, zero-padded to `padded` elements. u8
+ * Copies n codes of each of m rows into the A form of integer products, zero-padded to `padded` elements. u8
  * codes are copied, s8 codes get + 128; twin codes are split into magnitudes: low range to dst, high
  * range to dst2.
  *
@@ -266,15 +278,16 @@ enum {
 };
 
 struct qvitp_stage {
-    size_t n, padded; /* 1 <= n <= padded */
+    size_t m, n, padded; /* m >= 1, 1 <= n <= padded */
     const uint8_t *codes;
-    void *dst, *dst2; /* aligned to 2; dst2 for twins only */
+    void *dst, *dst2;   /* aligned to 2; dst2 for twins only */
+    ptrdiff_t ldc, ldd; /* elements between rows of codes, and of both of dst */
     int32_t form;     /* QVITP_STAGE_* */
     int32_t half;     /* softmax: 2^(bits - 1) */
     int32_t zero;     /* GELU: the code of 0, -128 to 127 */
     int32_t high;     /* joined: 1 to 256 */
 };
-typedef void qvitp_stage_fn(const struct qvitp_stage *row);
+typedef void qvitp_stage_fn(const struct qvitp_stage *rows);
 
 /*
  * ---- Expansion: packed panels of 4-bit codes into the bytes that a product reads --------------------

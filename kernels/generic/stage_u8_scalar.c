@@ -4,7 +4,7 @@
 #include "kernels/kernels.h"
 #include "scalar_kernels.h"
 
-void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
+static void stage_row(const struct qvitp_stage *row)
 {
     const uint8_t *codes = row->codes;
     uint8_t *dst = row->dst, *dst2 = row->dst2;
@@ -37,4 +37,14 @@ void qvitp_stage_u8_scalar(const struct qvitp_stage *row)
     memset(dst + n, 0, rest);
     if (row->form == QVITP_STAGE_TWIN_SOFTMAX || row->form == QVITP_STAGE_TWIN_GELU)
         memset(dst2 + n, 0, rest);
+}
+
+void qvitp_stage_u8_scalar(const struct qvitp_stage *rows)
+{
+    struct qvitp_stage row = *rows;
+    for (size_t i = 0; i < rows->m; i++, row.codes += rows->ldc) {
+        stage_row(&row);
+        row.dst = (uint8_t *)row.dst + rows->ldd;
+        if (row.dst2) row.dst2 = (uint8_t *)row.dst2 + rows->ldd;
+    }
 }

@@ -118,19 +118,7 @@ QVITP_INLINE512 void qvitp_512_store_codes(__m512 t, char *out, __mmask16 in,
                                            const struct qvitp_epilogue *e)
 {
     t = qvitp_512_clamp(t, _mm512_set1_ps(e->lo), _mm512_set1_ps(e->hi));
-    _mm_mask_storeu_epi8(out, in, qvitp_512_code(t));
-}
-
-/* A masked store is dearer, and most rows are whole. */
-QVITP_INLINE512 void qvitp_512_store_floats(const __m512 t[2], const struct qvitp_512_rest *r)
-{
-    if (r->in == ~0u) {
-        _mm512_storeu_ps(r->out, t[0]);
-        _mm512_storeu_ps(r->out + 64, t[1]);
-    } else {
-        _mm512_mask_storeu_ps(r->out, (__mmask16)r->in, t[0]);
-        _mm512_mask_storeu_ps(r->out + 64, (__mmask16)(r->in >> 16), t[1]);
-    }
+    qvitp_512_store_16_bytes(out, in, qvitp_512_code(t));
 }
 
 /* Everything after the bias, for the next row. Its codes are stored by one instruction. */
@@ -144,12 +132,13 @@ QVITP_INLINE512 void qvitp_512_finish(__m512 t[2], const struct qvitp_512_rest *
         t[1] = qvitp_512_rescale(t[1], r->column + 16, e);
     }
     if (e->out == QVITP_OUT_F32) {
-        qvitp_512_store_floats(t, r);
+        qvitp_512_store_16_floats((float *)(void *)r->out, (__mmask16)r->in, t[0]);
+        qvitp_512_store_16_floats((float *)(void *)r->out + 16, (__mmask16)(r->in >> 16), t[1]);
     } else {
         const __m512 lo = _mm512_set1_ps(e->lo), hi = _mm512_set1_ps(e->hi);
         __m128i left = qvitp_512_code(qvitp_512_clamp(t[0], lo, hi));
         __m128i right = qvitp_512_code(qvitp_512_clamp(t[1], lo, hi));
-        _mm256_mask_storeu_epi8(r->out, r->in, _mm256_set_m128i(right, left));
+        qvitp_512_store_32_bytes(r->out, r->in, _mm256_set_m128i(right, left));
     }
 }
 

@@ -13,6 +13,7 @@ extern const struct qvitp_named_softmax qvitp_softmax_f32_avx512vnni;
 extern const struct qvitp_named_layer_norm qvitp_layer_norm_f32_avx512vnni;
 extern const struct qvitp_named_rescale qvitp_rescale_f32_avx512vnni;
 extern const struct qvitp_named_encode qvitp_encode_f32_avx512vnni;
+qvitp_pack_fn qvitp_pack_s8_avx512vnni;
 qvitp_stage_fn qvitp_stage_u8_avx512vnni;
 qvitp_reorder_fn qvitp_reorder_u8_avx512vnni;
 

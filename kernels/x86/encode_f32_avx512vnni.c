@@ -49,7 +49,7 @@ QVITP_TARGET_AVX512VNNI static void encode(const struct qvitp_encode *run)
             code = twin_gelu(x, run);
         else
             code = twin_softmax(x, run);
-        _mm_mask_storeu_epi8(run->codes + j, in, code);
+        qvitp_512_store_16_bytes(run->codes + j, in, code);
     }
 }
 

@@ -117,6 +117,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_t8s8_8x32_avx512vnni = {
     .kstep = KSTEP,
     .a_form = QVITP_A_U8,
     .wide = 1,
+    .pack = qvitp_pack_s8_avx512vnni,
     .macs_per_cycle = 32,
 };
 

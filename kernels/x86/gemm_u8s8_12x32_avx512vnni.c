@@ -191,6 +191,7 @@ const struct qvitp_gemm_kernel qvitp_gemm_u8s8_12x32_avx512vnni = {
     .a_form = QVITP_A_U8,
     .wide = 1,
     .tall = 1,
+    .pack = qvitp_pack_s8_avx512vnni,
     .macs_per_cycle = 64,
 };
 

@@ -35,7 +35,7 @@ QVITP_TARGET_AVX512VNNI void qvitp_reorder_u8_avx512vnni(const struct qvitp_reor
             found = _mm512_or_si512(found, _mm512_maskz_permutex2var_epi16(here, low, place, high));
         }
         __mmask32 in = n - j >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << (n - j)) - 1;
-        _mm256_mask_storeu_epi8(row->bytes + j, in, _mm512_cvtepi16_epi8(found));
+        qvitp_512_store_32_bytes(row->bytes + j, in, _mm512_cvtepi16_epi8(found));
     }
 }
 

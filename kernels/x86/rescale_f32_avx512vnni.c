@@ -15,10 +15,10 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_rescale *row)
             t = qvitp_512_step(t, _mm512_maskz_loadu_ps(in, row->mul + j),
                                _mm512_maskz_loadu_ps(in, row->add + j));
         if (row->out == QVITP_OUT_F32)
-            _mm512_mask_storeu_ps((float *)row->dst + j, in, t);
+            qvitp_512_store_16_floats((float *)row->dst + j, in, t);
         else
-            _mm_mask_storeu_epi8((uint8_t *)row->dst + j, in,
-                                 qvitp_512_code(qvitp_512_clamp(t, lo, hi)));
+            qvitp_512_store_16_bytes((uint8_t *)row->dst + j, in,
+                                     qvitp_512_code(qvitp_512_clamp(t, lo, hi)));
     }
 }
 

@@ -48,50 +48,59 @@ QVITP_INLINE512 void convert(int32_t form, const struct form *f, __mmask64 in, _
     }
 }
 
-/* form is a constant wherever this is called. */
-QVITP_INLINE512 void stage(int32_t form, const struct qvitp_stage *row)
+/* form is a constant wherever this and the next are called. */
+QVITP_INLINE512 void stage_row(int32_t form, const struct form *f, const struct qvitp_stage *rows,
+                               const uint8_t *codes, uint8_t *dst, uint8_t *dst2)
 {
-    const struct form f = {_mm512_set1_epi8((char)row->half), _mm512_set1_epi16((int16_t)row->high),
-                           row->zero};
-    const uint8_t *codes = row->codes;
-    uint8_t *dst = row->dst, *dst2 = row->dst2;
-    size_t n = row->n, padded = row->padded, j = 0;
+    size_t n = rows->n, padded = rows->padded, j = 0;
     int two = form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_TWIN_GELU;
     __m512i low, high;
     for (; j + 64 <= n; j += 64) {
-        convert(form, &f, ~(__mmask64)0, _mm512_loadu_si512(codes + j), &low, &high);
+        convert(form, f, ~(__mmask64)0, _mm512_loadu_si512(codes + j), &low, &high);
         _mm512_storeu_si512(dst + j, low);
         if (two) _mm512_storeu_si512(dst2 + j, high);
     }
     for (; j < padded; j += 64) {
         /* Lanes of `in` hold codes; those between n and padded get 0. */
         __mmask64 in = mask64(j, n), all = mask64(j, padded);
-        convert(form, &f, in, _mm512_maskz_loadu_epi8(in, codes + j), &low, &high);
+        convert(form, f, in, _mm512_maskz_loadu_epi8(in, codes + j), &low, &high);
         _mm512_mask_storeu_epi8(dst + j, all, low);
         if (two) _mm512_mask_storeu_epi8(dst2 + j, all, high);
     }
 }
 
-QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *row)
+QVITP_INLINE512 void stage(int32_t form, const struct qvitp_stage *rows)
 {
-    switch (row->form) {
+    const struct form f = {_mm512_set1_epi8((char)rows->half),
+                           _mm512_set1_epi16((int16_t)rows->high), rows->zero};
+    const uint8_t *codes = rows->codes;
+    uint8_t *dst = rows->dst, *dst2 = rows->dst2;
+    for (size_t i = 0; i < rows->m; i++, codes += rows->ldc, dst += rows->ldd) {
+        stage_row(form, &f, rows, codes, dst, dst2);
+        if (dst2) dst2 += rows->ldd;
+    }
+}
+
+QVITP_TARGET_AVX512VNNI void qvitp_stage_u8_avx512vnni(const struct qvitp_stage *rows)
+{
+    switch (rows->form) {
     case QVITP_STAGE_S8:
-        stage(QVITP_STAGE_S8, row);
+        stage(QVITP_STAGE_S8, rows);
         break;
     case QVITP_STAGE_TWIN_SOFTMAX:
-        stage(QVITP_STAGE_TWIN_SOFTMAX, row);
+        stage(QVITP_STAGE_TWIN_SOFTMAX, rows);
         break;
     case QVITP_STAGE_TWIN_GELU:
-        stage(QVITP_STAGE_TWIN_GELU, row);
+        stage(QVITP_STAGE_TWIN_GELU, rows);
         break;
     case QVITP_STAGE_JOINED_SOFTMAX:
-        stage(QVITP_STAGE_JOINED_SOFTMAX, row);
+        stage(QVITP_STAGE_JOINED_SOFTMAX, rows);
         break;
     case QVITP_STAGE_JOINED_GELU:
-        stage(QVITP_STAGE_JOINED_GELU, row);
+        stage(QVITP_STAGE_JOINED_GELU, rows);
         break;
     default:
-        stage(QVITP_STAGE_U8, row);
+        stage(QVITP_STAGE_U8, rows);
     }
 }
 

@@ -20,15 +20,19 @@ static const char *left_row(const struct qvitp_block *b, size_t row)
     return (const char *)b->a + place * b->lda;
 }
 
-/* Stages n codes from place `from` on to the packed places [to, end) of a row. */
-static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t from, size_t n,
-                      char *dst, size_t to, size_t end)
+/* Stages n codes from place `from` on to the packed places [to, end) of m rows, which follow `codes` and dst. */
+static void stage_run(const struct qvitp_block *b, const uint8_t *codes, size_t m, size_t from,
+                      size_t n, char *dst, const struct qvitp_tile *tile, size_t to, size_t end)
 {
     const struct qvitp_left *left = b->left;
-    struct qvitp_stage stage = {.n = n,
+    ptrdiff_t element = (ptrdiff_t)qvitp_left_element(left);
+    struct qvitp_stage stage = {.m = m,
+                                .n = n,
                                 .padded = end - to,
-                                .codes = row + from,
-                                .dst = dst + to * qvitp_left_element(left),
+                                .codes = codes + from,
+                                .dst = dst + (ptrdiff_t)to * element,
+                                .ldc = b->lda,
+                                .ldd = tile->lda / element,
                                 .form = left->stage_form,
                                 .half = left->half,
                                 .zero = left->point,
@@ -37,25 +41,27 @@ static void stage_run(const struct qvitp_block *b, const uint8_t *row, size_t fr
     left->stage(&stage);
 }
 
-/* Copies one row into the tile's scratch memory, in the form that the kernel reads. */
-static void stage_row(const struct qvitp_block *b, size_t row, size_t i,
-                      const struct qvitp_tile *tile)
+/* Copies m rows that follow `row` into row i and on of the tile's scratch memory, in the form that the kernel reads. */
+static void stage_rows(const struct qvitp_block *b, size_t row, size_t m, size_t i,
+                       const struct qvitp_tile *tile)
 {
     const struct qvitp_left *left = b->left;
     char *dst = (char *)b->staged + (ptrdiff_t)i * tile->lda;
+    const char *from = left_row(b, row + i);
     if (!left->stage) {
-        memcpy(dst, left_row(b, row + i), b->k * sizeof(float));
+        for (size_t j = 0; j < m; j++, dst += tile->lda, from += b->lda)
+            memcpy(dst, from, b->k * sizeof(float));
         return;
     }
-    const uint8_t *codes = (const uint8_t *)left_row(b, row + i);
+    const uint8_t *codes = (const uint8_t *)from;
     const struct qvitp_k_blocks *blocks = left->k_blocks;
     if (!blocks || blocks->packed == b->k) { /* nothing is padded but the end */
-        stage_run(b, codes, 0, b->k, dst, 0, tile->k);
+        stage_run(b, codes, m, 0, b->k, dst, tile, 0, tile->k);
         return;
     }
     for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++])
-        stage_run(b, codes, blocks->starts[h], blocks->starts[h + 1] - blocks->starts[h], dst, to,
-                  blocks->ends[h]);
+        stage_run(b, codes, m, blocks->starts[h], blocks->starts[h + 1] - blocks->starts[h], dst,
+                  tile, to, blocks->ends[h]);
 }
 
 static int reads_in_place(const struct qvitp_block *b)
@@ -76,7 +82,8 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
     tile->a = b->staged;
     tile->lda = (ptrdiff_t)(tile->k * qvitp_left_element(left));
     if (left->twin) tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, b->k);
-    for (size_t i = 0; i < tile->m; i++) stage_row(b, row, i, tile);
+    size_t together = b->a_index ? 1 : tile->m; /* rows that follow each other */
+    for (size_t i = 0; i < tile->m; i += together) stage_rows(b, row, together, i, tile);
 }
 
 /* All panels of one row tile, or of many. */

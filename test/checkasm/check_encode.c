@@ -84,6 +84,34 @@ static int staged(const void *plane, size_t i, int form)
     return form == QVITP_A_S16 ? ((const int16_t *)plane)[i] : ((const uint8_t *)plane)[i];
 }
 
+/* Row r of what was staged. */
+static void compare_staged(const struct qvitp_stage *rows, size_t r, int a_form)
+{
+    int32_t form = rows->form, half = rows->half, zero = rows->zero, high = rows->high;
+    int gelu = form == QVITP_STAGE_TWIN_GELU || form == QVITP_STAGE_JOINED_GELU;
+    size_t n = rows->n, first = r * (size_t)rows->ldd;
+    for (size_t i = 0; i < rows->padded; i++) {
+        int code = i < n ? rows->codes[(ptrdiff_t)r * rows->ldc + (ptrdiff_t)i] : 0;
+        int value = (int8_t)code, low = code, over = 0;
+        if (form == QVITP_STAGE_S8 && i < n) low = value + 128;
+        if (gelu && i < n) value -= zero;
+        if (form == QVITP_STAGE_TWIN_GELU) {
+            low = value < 0 ? -value : 0;
+            over = value < 0 ? 0 : value;
+        }
+        if (form == QVITP_STAGE_TWIN_SOFTMAX) {
+            low = code < half ? code : 0;
+            over = code < half ? 0 : code - half;
+        }
+        if (form == QVITP_STAGE_JOINED_SOFTMAX && code >= half) low = (code - half) * high;
+        if (form == QVITP_STAGE_JOINED_GELU && i < n)
+            low = (value < 0 ? value : value * high) + (a_form == QVITP_A_U8 ? 128 : 0);
+        if (staged(rows->dst, first + i, a_form) != low) check_fail("[%zu] of code %d", i, code);
+        if (rows->dst2 && staged(rows->dst2, first + i, a_form) != over)
+            check_fail("high [%zu] of code %d", i, code);
+    }
+}
+
 static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form)
 {
     int side = (int)check_below(CHECK_SIDES);
@@ -103,47 +131,34 @@ static void stage_case(qvitp_stage_fn *stage, int a_form, size_t n, int32_t form
     }
     int32_t high = most / (top > 1 ? top : 1);
     high = 1 + (int32_t)check_below((size_t)(high < 256 ? high : 256));
-    uint8_t *codes = check_place(SLOT_IN, n, 1, side);
-    struct qvitp_stage row = {.n = n,
+    size_t m = 1 + check_below(3), loose = n + check_below(3), wide = padded + check_below(3);
+    size_t all = (m - 1) * loose + n, written = ((m - 1) * wide + padded) * element;
+    uint8_t *codes = check_place(SLOT_IN, all, 1, side);
+    struct qvitp_stage row = {.m = m,
+                              .n = n,
                               .padded = padded,
                               .codes = codes,
+                              .ldc = (ptrdiff_t)loose,
+                              .ldd = (ptrdiff_t)wide,
                               .form = form,
                               .half = half,
                               .zero = zero,
                               .high = high};
-    check_case("n %zu padded %zu form %d half %d zero %d high %d side %d", n, padded, form, half,
-               zero, high, side);
-    for (size_t i = 0; i < n; i++) {
+    check_case("m %zu n %zu padded %zu form %d half %d zero %d high %d side %d", m, n, padded, form,
+               half, zero, high, side);
+    for (size_t i = 0; i < all; i++) {
         codes[i] = (uint8_t)check_random();
         if (form == QVITP_STAGE_TWIN_SOFTMAX || form == QVITP_STAGE_JOINED_SOFTMAX)
             codes[i] &= (uint8_t)(2 * half - 1);
         if (form == QVITP_STAGE_JOINED_GELU) codes[i] = (uint8_t)(codes[i] % (2 * half) - half);
     }
-    row.dst = check_place(SLOT_OUT, bytes, 2, side);
-    void *dst2 = check_place(SLOT_OUT2, bytes, 2, side);
+    row.dst = check_place(SLOT_OUT, written, 2, side);
+    void *dst2 = check_place(SLOT_OUT2, written, 2, side);
     row.dst2 = twin ? dst2 : NULL;
     stage(&row);
-    check_canaries(SLOT_OUT, 1, bytes, bytes);
-    check_canaries(SLOT_OUT2, 1, twin ? bytes : 0, bytes);
-    for (size_t i = 0; i < padded; i++) {
-        int code = i < n ? codes[i] : 0, value = (int8_t)code, low = code, over = 0;
-        if (form == QVITP_STAGE_S8 && i < n) low = value + 128;
-        if (gelu && i < n) value -= zero;
-        if (form == QVITP_STAGE_TWIN_GELU) {
-            low = value < 0 ? -value : 0;
-            over = value < 0 ? 0 : value;
-        }
-        if (form == QVITP_STAGE_TWIN_SOFTMAX) {
-            low = code < half ? code : 0;
-            over = code < half ? 0 : code - half;
-        }
-        if (form == QVITP_STAGE_JOINED_SOFTMAX && code >= half) low = (code - half) * high;
-        if (form == QVITP_STAGE_JOINED_GELU && i < n)
-            low = (value < 0 ? value : value * high) + (a_form == QVITP_A_U8 ? 128 : 0);
-        if (staged(row.dst, i, a_form) != low) check_fail("[%zu] of code %d", i, code);
-        if (twin && staged(row.dst2, i, a_form) != over)
-            check_fail("high [%zu] of code %d", i, code);
-    }
+    check_canaries(SLOT_OUT, m, bytes, wide * element);
+    check_canaries(SLOT_OUT2, m, twin ? bytes : 0, wide * element);
+    for (size_t r = 0; r < m; r++) compare_staged(&row, r, a_form);
 }
 
 static void stage_rows(qvitp_stage_fn *stage, int a_form)

@@ -523,6 +523,45 @@ static void k_blocks(const struct qvitp_kernels *table)
     c.fill_a = RANDOM;
 }
 
+/* Packing: rows anywhere, of any number, columns of panels or values of k; guard pages show what is read beyond them. */
+static void pack_case(size_t n, size_t k, int by_k)
+{
+    size_t nr = c.kernel->nr, step = c.kernel->kstep, rows = by_k ? k : n, length = by_k ? n : k;
+    size_t packed_n = (n + nr - 1) / nr * nr, packed_k = (k + step - 1) / step * step;
+    size_t stride = length + check_below(3) * check_below(40);
+    int32_t index[300];
+    int side = (int)check_below(CHECK_SIDES), indexed = check_below(2) > 0;
+    int8_t *from = check_place(SLOT_A, (rows - 1) * stride + length, 1, side);
+    int8_t *panels = check_place(SLOT_B, packed_n * packed_k, 64, CHECK_BACK);
+    check_case("n %zu k %zu by k %d stride %zu indexed %d side %d", n, k, by_k, stride, indexed,
+               side);
+    for (size_t i = 0; i < (rows - 1) * stride + length; i++) from[i] = (int8_t)check_random();
+    for (size_t i = 0; i < rows; i++) index[i] = (int32_t)check_below(rows);
+    const struct qvitp_pack all = {n,    k, nr, from, (ptrdiff_t)stride, indexed ? index : NULL,
+                                   by_k, panels};
+    c.kernel->pack(&all);
+    for (size_t j = 0; j < packed_n; j++)
+        for (size_t p = 0; p < packed_k; p++) {
+            size_t row = by_k ? p : j, in_row = by_k ? j : p;
+            size_t at = j / nr * nr * packed_k + (p / step * nr + j % nr) * step + p % step;
+            int8_t value = 0;
+            if (j < n && p < k)
+                value = from[(indexed ? (size_t)index[row] : row) * stride + in_row];
+            if (panels[at] != value)
+                check_fail("column %zu, k %zu: %d, not %d", j, p, panels[at], value);
+        }
+    check_canaries(SLOT_B, 1, packed_n * packed_k, packed_n * packed_k);
+}
+
+static void packs(const struct qvitp_kernels *table)
+{
+    (void)table;
+    for (size_t i = 0; i < 600; i++) {
+        size_t most = i % 3 ? 80 : 300;
+        pack_case(1 + check_below(most), 1 + check_below(most), i % 2 > 0);
+    }
+}
+
 /* A slot, and what it is given. */
 struct slot {
     const struct qvitp_gemm_kernel *one, *blocks; /* for one scale, and for K-blocks */
@@ -539,6 +578,7 @@ static void check_slot(const struct slot *slot, const struct qvitp_kernels *tabl
     if (c.kernel) {
         check_row(c.kernel->name, "shapes", shapes, table);
         if (c.kernel->wide) check_row(c.kernel->name, "panels", panels, table);
+        if (c.kernel->pack) check_row(c.kernel->name, "packing", packs, table);
         check_row(c.kernel->name, "extremes", extremes, table);
         check_row(c.kernel->name, "epilogues", epilogues, table);
     }
