@@ -90,8 +90,17 @@ QVITP_INLINE512 void end_gelu(size_t m, struct gelu_vector *v)
     v->column ^= 16;
 }
 
+QVITP_INLINE512 void begin_sums(size_t m, size_t vectors, const int32_t *init, __m512i c[][2])
+{
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        c[i][0] = _mm512_load_si512(init);
+        if (vectors == 2) c[i][1] = _mm512_load_si512(init + 16);
+    }
+}
+
 /* The sums of one panel, while what waits is finished: vectors of GELU codes as above; other rows one at each
- * step or, where there is time, at each second one. m, vectors and gelu are constants wherever this is called. */
+ * step or, where there is time, at each second one. gelu is a constant wherever this is called. */
 QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t *init, size_t m,
                               size_t vectors, int gelu, int32_t *acc, struct qvitp_512_rest *rest,
                               const struct qvitp_epilogue *e)
@@ -102,11 +111,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     size_t every = qvitp_512_pace(rest, panel->k);
     struct gelu_vector v = {.last = _mm512_setzero_ps(), .rest = rest, .e = e};
     __m512i c[MR][2];
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        c[i][0] = _mm512_load_si512(init);
-        if (vectors == 2) c[i][1] = _mm512_load_si512(init + 16);
-    }
+    begin_sums(m, vectors, init, c);
     for (; gelu && rest->rows && a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, vectors, c, gelu_stage, &v);
         end_gelu(m, &v);
@@ -124,8 +129,92 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     while (rest->rows) finish_row(rest, e); /* what a short k left: half a row once more */
 }
 
+/* Keeps sums in the same registers from step to step (x86_loop.h). m is a constant wherever this and the next are called. */
+QVITP_INLINE512 void keep_sums(size_t m, __m512i c[][2])
+{
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        QVITP_OPAQUE_VECTOR(c[i][0]);
+        QVITP_OPAQUE_VECTOR(c[i][1]);
+    }
+}
+
+/* What vpdpbusd wrote costs Zen 4 two cycles of that to store, what a permutation wrote hardly any (bench/README.md). So
+ * sums pass through one that leaves them where they are, of which no compiler may know. */
+QVITP_INLINE512 void store_sums(size_t m, __m512i c[][2], int32_t *acc)
+{
+    __m512i in_place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    QVITP_OPAQUE_VECTOR(in_place);
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++, acc += NR) {
+        _mm512_store_si512(acc, _mm512_permutexvar_epi32(in_place, c[i][0]));
+        _mm512_store_si512(acc + 16, _mm512_permutexvar_epi32(in_place, c[i][1]));
+    }
+}
+
+/*
+ * Many panels of codes that are nothing but scaled sums, as most are: there is nothing to ask at a row, and little to do
+ * between two panels. One of as many rows waits at the beginning, its sums in acc[0], and one at the end. m is a constant
+ * wherever this is called.
+ */
+struct scales {
+    __m512 scale[2], bias[2];
+    const struct qvitp_epilogue *e; /* its limits are read at each row: they have no registers */
+};
+
+QVITP_INLINE512 void write_codes(const struct scales *s, const int32_t *sums, char *out)
+{
+    QVITP_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        __m512 t = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * i));
+        t = qvitp_512_step(t, s->scale[i], s->bias[i]);
+        t = qvitp_512_clamp(t, _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi));
+        _mm_storeu_si128((__m128i *)(void *)(out + 16 * i), qvitp_512_code(t));
+    }
+}
+
+QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const int32_t *init,
+                                     size_t panels, size_t m, int32_t *acc[2],
+                                     struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)
+{
+    const int8_t *b = first->b;
+    const float *scale = e->scale + rest->column, *bias = e->bias + rest->column;
+    ptrdiff_t lda = first->lda, lda3 = 3 * lda, ldo = rest->ldo;
+    int32_t *waits = acc[0], *next = acc[1];
+    char *out = rest->out;
+    rest->column += panels * NR, rest->out += panels * NR;
+    for (; panels > 0; panels--, init += NR, scale += NR, bias += NR, out += NR) {
+        const uint8_t *a = first->a, *end = a + first->k;
+        int32_t *sums = waits;
+        char *row = out;
+        struct scales s = {{_mm512_load_ps(scale), _mm512_load_ps(scale + 16)},
+                           {_mm512_load_ps(bias), _mm512_load_ps(bias + 16)},
+                           e};
+        __m512i c[MR][2];
+        begin_sums(m, 2, init, c);
+        for (size_t i = m; i > 0; i--, a += KSTEP, b += NR * KSTEP, sums += NR, row += ldo) {
+            QVITP_OPAQUE(s.e);
+            qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
+            write_codes(&s, sums, row);
+            keep_sums(m, c);
+        }
+        for (; a < end; a += KSTEP, b += NR * KSTEP) {
+            qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
+            keep_sums(m, c);
+        }
+        store_sums(m, c, next);
+        sums = waits, waits = next, next = sums;
+    }
+    acc[0] = waits, acc[1] = next;
+    rest->sums = (const char *)waits;
+}
+
 typedef void rows_fn(const struct qvitp_512_panel *panel, const int32_t *init, int32_t *acc,
                      struct qvitp_512_rest *rest, const struct qvitp_epilogue *e);
+
+typedef void panels_fn(const struct qvitp_512_panel *first, const int32_t *init, size_t panels,
+                      int32_t *acc[2], struct qvitp_512_rest *rest,
+                      const struct qvitp_epilogue *e);
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS_OF(name, m, vectors, gelu)                                                            \
@@ -136,10 +225,19 @@ typedef void rows_fn(const struct qvitp_512_panel *panel, const int32_t *init, i
         multiply(panel, init, m, vectors, gelu, acc, rest, e);                                     \
     }                                                                                              \
     struct qvitp_tile
+#define PANELS_OF(m)                                                                               \
+    QVITP_TARGET_AVX512VNNI static void panels_##m(                                                \
+        const struct qvitp_512_panel *first, const int32_t *init, size_t panels, int32_t *acc[2],  \
+        struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)                               \
+    {                                                                                              \
+        multiply_panels(first, init, panels, m, acc, rest, e);                                     \
+    }                                                                                              \
+    struct qvitp_tile
 #define ROWS(m)                                                                                    \
     ROWS_OF(half, m, 1, 0);                                                                        \
     ROWS_OF(whole, m, 2, 0);                                                                       \
-    ROWS_OF(gelu, m, 2, 1)
+    ROWS_OF(gelu, m, 2, 1);                                                                        \
+    PANELS_OF(m)
 ROWS(1);
 ROWS(2);
 ROWS(3);
@@ -153,30 +251,56 @@ ROWS(10);
 ROWS(11);
 ROWS(12);
 
+#define ALL_ROWS(name)                                                                             \
+    {                                                                                              \
+        NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8,      \
+            name##_9, name##_10, name##_11, name##_12                                              \
+    }
+
+/* Whether outputs are codes of scaled sums, or of their GELU, rescaled. */
+static int is_scaled_code(const struct qvitp_epilogue *e)
+{
+    return e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE && !e->gelu && !e->mul;
+}
+static int is_gelu_code(const struct qvitp_epilogue *e)
+{
+    return e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE && e->gelu && e->mul;
+}
+
+/* How many panels go through panels_m, behind the first: as many as are whole, if it is worth its while. */
+static size_t count_panels(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
+{
+    size_t whole = tile->n / NR;
+    return is_scaled_code(e) && whole >= 4 && tile->k / KSTEP >= MR ? whole - 1 : 0;
+}
+
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
                                         const struct qvitp_epilogue *e)
 {
-    static rows_fn *const half[MR + 1] = {NULL,   half_1, half_2, half_3,  half_4,  half_5, half_6,
-                                          half_7, half_8, half_9, half_10, half_11, half_12};
-    static rows_fn *const whole[MR + 1] = {NULL,     whole_1,  whole_2, whole_3, whole_4,
-                                           whole_5,  whole_6,  whole_7, whole_8, whole_9,
-                                           whole_10, whole_11, whole_12};
-    static rows_fn *const gelus[MR + 1] = {NULL,   gelu_1, gelu_2, gelu_3,  gelu_4,  gelu_5, gelu_6,
-                                           gelu_7, gelu_8, gelu_9, gelu_10, gelu_11, gelu_12};
-    int gelu = e->gelu && e->mul && e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE;
-    rows_fn *const *rows = gelu ? gelus : whole;
-    int32_t acc[2][MR * NR] __attribute__((aligned(64)));
+    static rows_fn *const half[MR + 1] = ALL_ROWS(half), *const whole[MR + 1] = ALL_ROWS(whole);
+    static rows_fn *const gelu[MR + 1] = ALL_ROWS(gelu);
+    static panels_fn *const panels[MR + 1] = ALL_ROWS(panels);
+    rows_fn *const *rows = is_gelu_code(e) ? gelu : whole;
+    int32_t memory[2][MR * NR] __attribute__((aligned(64)));
+    int32_t *acc[2] = {memory[0], memory[1]}; /* what waits, and what comes next */
     struct qvitp_512_rest rest = {0};
     struct qvitp_512_panel panel = {.lda = tile->lda, .k = tile->k};
-    size_t tiles = (tile->m + MR - 1) / MR, turn = 0;
+    size_t tiles = (tile->m + MR - 1) / MR, many = count_panels(tile, e);
     for (size_t first = 0, m; tiles > 0; tiles--, first += m) {
         m = (tile->m - first + tiles - 1) / tiles; /* of almost equal size */
         panel.a = (const uint8_t *)tile->a + (ptrdiff_t)first * tile->lda;
-        panel.b = tile->b;
-        for (size_t j = 0; j < tile->n; j += NR, turn ^= 1, panel.b += tile->k * NR) {
+        for (size_t j = 0; j < tile->n; j += NR) {
             const int32_t *init = e->init + tile->column + j;
-            (tile->n - j > 16 ? rows : half)[m](&panel, init, acc[turn], &rest, e);
-            qvitp_512_wait(&rest, tile, e, acc[turn], first, m, j);
+            int32_t *next = acc[1];
+            panel.b = (const int8_t *)tile->b + j * tile->k;
+            if (j == NR && many) {
+                panels[m](&panel, init, many, acc, &rest, e);
+                j = many * NR;
+                continue;
+            }
+            (tile->n - j > 16 ? rows : half)[m](&panel, init, next, &rest, e);
+            acc[1] = acc[0], acc[0] = next;
+            qvitp_512_wait(&rest, tile, e, next, first, m, j);
         }
     }
     while (rest.rows) finish_row(&rest, e);

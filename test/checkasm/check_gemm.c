@@ -11,7 +11,7 @@
 #include "checkasm.h"
 #include "ref/ref.h"
 
-enum { MAX_M = 48, MAX_NR = 128, MAX_K = 3072, MAX_BLOCKS = 24 }; /* of a call */
+enum { MAX_M = 48, MAX_NR = 256, MAX_K = 3072, MAX_BLOCKS = 24 }; /* of a call */
 enum { PLAIN, TWIN, FLOATS };
 enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FEW, FILLS }; /* FEW: in the upper half */
 enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_ENDS };
@@ -452,7 +452,7 @@ static void panels(const struct qvitp_kernels *table)
     (void)table;
     for (int i = 0; i < 300; i++) {
         c.m = 1 + check_below((c.kernel->tall ? 3u : 1u) * c.kernel->mr);
-        c.n = c.kernel->nr + 1 + check_below(2 * (size_t)c.kernel->nr + 5);
+        c.n = c.kernel->nr + 1 + check_below((i % 2 ? 2u : 6u) * c.kernel->nr + 5);
         c.fill_a = check_below(2) ? FEW : RANDOM;
         c.k = check_below(8) > 0 ? 1 + check_below(300) : some_depth(check_below(5));
         any_case(100);
