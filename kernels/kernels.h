@@ -181,8 +181,8 @@ struct qvitp_softmax {
     void *dst;                    /* float or byte */
     float *sum;                   /* [m]; NULL, or relative */
     ptrdiff_t lds, ldb, ldm, ldd; /* elements between rows of scores, bias, mask and dst */
-    float mul, mul2, hi, half;
-    int32_t out; /* QVITP_OUT_F32 or QVITP_OUT_CODE */
+    float mul, mul2, hi, half;    /* none is negative */
+    int32_t out;                  /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
 typedef void qvitp_softmax_fn(const struct qvitp_softmax *rows);
 

@@ -153,49 +153,60 @@ QVITP_INLINE512 void store_sums(size_t m, __m512i c[][2], int32_t *acc)
 }
 
 /*
- * Many panels of codes that are nothing but scaled sums, as most are: there is nothing to ask at a row, and little to do
- * between two panels. One of as many rows waits at the beginning, its sums in acc[0], and one at the end. m is a constant
- * wherever this is called.
+ * Many panels of what most outputs are: codes that are nothing but scaled sums, or floats that are such and a residual.
+ * Then there is nothing to ask at a row, and little to do between two panels. One of as many rows waits at the beginning,
+ * its sums in acc[0], and one at the end. m and kind are constants wherever these are called.
  */
+enum kind { CODES, FLOATS, OTHERS };
+
 struct scales {
     __m512 scale[2], bias[2];
     const struct qvitp_epilogue *e; /* its limits are read at each row: they have no registers */
+    ptrdiff_t residual;             /* from an output to its residual, bytes */
 };
 
-QVITP_INLINE512 void write_codes(const struct scales *s, const int32_t *sums, char *out)
+QVITP_INLINE512 void write_row(const struct scales *s, enum kind kind, const int32_t *sums,
+                               char *out)
 {
     QVITP_UNROLL
     for (size_t i = 0; i < 2; i++) {
         __m512 t = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * i));
         t = qvitp_512_step(t, s->scale[i], s->bias[i]);
-        t = qvitp_512_clamp(t, _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi));
-        _mm_storeu_si128((__m128i *)(void *)(out + 16 * i), qvitp_512_code(t));
+        if (kind == FLOATS) {
+            t = _mm512_add_ps(t, _mm512_loadu_ps(out + s->residual + 64 * i));
+            _mm512_storeu_ps(out + 64 * i, t);
+        } else {
+            t = qvitp_512_clamp(t, _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi));
+            _mm_storeu_si128((__m128i *)(void *)(out + 16 * i), qvitp_512_code(t));
+        }
     }
 }
 
 QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const int32_t *init,
-                                     size_t panels, size_t m, int32_t *acc[2],
+                                     size_t panels, size_t m, enum kind kind, int32_t *acc[2],
                                      struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)
 {
+    const size_t width = kind == FLOATS ? NR * sizeof(float) : NR; /* bytes of a row of outputs */
     const int8_t *b = first->b;
     const float *scale = e->scale + rest->column, *bias = e->bias + rest->column;
     ptrdiff_t lda = first->lda, lda3 = 3 * lda, ldo = rest->ldo;
     int32_t *waits = acc[0], *next = acc[1];
     char *out = rest->out;
-    rest->column += panels * NR, rest->out += panels * NR;
-    for (; panels > 0; panels--, init += NR, scale += NR, bias += NR, out += NR) {
+    struct scales s = {.e = e};
+    rest->column += panels * NR, rest->out += panels * width;
+    if (kind == FLOATS) s.residual = rest->residual - out, rest->residual += panels * width;
+    for (; panels > 0; panels--, init += NR, scale += NR, bias += NR, out += width) {
         const uint8_t *a = first->a, *end = a + first->k;
         int32_t *sums = waits;
         char *row = out;
-        struct scales s = {{_mm512_load_ps(scale), _mm512_load_ps(scale + 16)},
-                           {_mm512_load_ps(bias), _mm512_load_ps(bias + 16)},
-                           e};
         __m512i c[MR][2];
+        s.scale[0] = _mm512_load_ps(scale), s.scale[1] = _mm512_load_ps(scale + 16);
+        s.bias[0] = _mm512_load_ps(bias), s.bias[1] = _mm512_load_ps(bias + 16);
         begin_sums(m, 2, init, c);
         for (size_t i = m; i > 0; i--, a += KSTEP, b += NR * KSTEP, sums += NR, row += ldo) {
             QVITP_OPAQUE(s.e);
             qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
-            write_codes(&s, sums, row);
+            write_row(&s, kind, sums, row);
             keep_sums(m, c);
         }
         for (; a < end; a += KSTEP, b += NR * KSTEP) {
@@ -225,19 +236,20 @@ typedef void panels_fn(const struct qvitp_512_panel *first, const int32_t *init,
         multiply(panel, init, m, vectors, gelu, acc, rest, e);                                     \
     }                                                                                              \
     struct qvitp_tile
-#define PANELS_OF(m)                                                                               \
-    QVITP_TARGET_AVX512VNNI static void panels_##m(                                                \
+#define PANELS_OF(name, m, kind)                                                                   \
+    QVITP_TARGET_AVX512VNNI static void name##_##m(                                                \
         const struct qvitp_512_panel *first, const int32_t *init, size_t panels, int32_t *acc[2],  \
         struct qvitp_512_rest *rest, const struct qvitp_epilogue *e)                               \
     {                                                                                              \
-        multiply_panels(first, init, panels, m, acc, rest, e);                                     \
+        multiply_panels(first, init, panels, m, kind, acc, rest, e);                               \
     }                                                                                              \
     struct qvitp_tile
 #define ROWS(m)                                                                                    \
     ROWS_OF(half, m, 1, 0);                                                                        \
     ROWS_OF(whole, m, 2, 0);                                                                       \
     ROWS_OF(gelu, m, 2, 1);                                                                        \
-    PANELS_OF(m)
+    PANELS_OF(codes, m, CODES);                                                                    \
+    PANELS_OF(floats, m, FLOATS)
 ROWS(1);
 ROWS(2);
 ROWS(3);
@@ -257,21 +269,19 @@ ROWS(12);
             name##_9, name##_10, name##_11, name##_12                                              \
     }
 
-/* Whether outputs are codes of scaled sums, or of their GELU, rescaled. */
-static int is_scaled_code(const struct qvitp_epilogue *e)
-{
-    return e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE && !e->gelu && !e->mul;
-}
 static int is_gelu_code(const struct qvitp_epilogue *e)
 {
     return e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE && e->gelu && e->mul;
 }
 
-/* How many panels go through panels_m, behind the first: as many as are whole, if it is worth its while. */
-static size_t count_panels(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
+/* What goes through many panels, behind the first, if these are worth its while. */
+static enum kind kind_of(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
-    size_t whole = tile->n / NR;
-    return is_scaled_code(e) && whole >= 4 && tile->k / KSTEP >= MR ? whole - 1 : 0;
+    if (tile->n / NR < 4 || tile->k / KSTEP < MR || e->gelu || e->mul) return OTHERS;
+    if (e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE) return CODES;
+    if (e->out == QVITP_OUT_F32 && e->residual == QVITP_RESIDUAL_F32 && tile->ldr == tile->ldo)
+        return FLOATS;
+    return OTHERS;
 }
 
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
@@ -279,13 +289,14 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
 {
     static rows_fn *const half[MR + 1] = ALL_ROWS(half), *const whole[MR + 1] = ALL_ROWS(whole);
     static rows_fn *const gelu[MR + 1] = ALL_ROWS(gelu);
-    static panels_fn *const panels[MR + 1] = ALL_ROWS(panels);
+    static panels_fn *const panels[2][MR + 1] = {ALL_ROWS(codes), ALL_ROWS(floats)};
     rows_fn *const *rows = is_gelu_code(e) ? gelu : whole;
     int32_t memory[2][MR * NR] __attribute__((aligned(64)));
     int32_t *acc[2] = {memory[0], memory[1]}; /* what waits, and what comes next */
     struct qvitp_512_rest rest = {0};
     struct qvitp_512_panel panel = {.lda = tile->lda, .k = tile->k};
-    size_t tiles = (tile->m + MR - 1) / MR, many = count_panels(tile, e);
+    enum kind kind = kind_of(tile, e);
+    size_t tiles = (tile->m + MR - 1) / MR, many = kind == OTHERS ? 0 : tile->n / NR - 1;
     for (size_t first = 0, m; tiles > 0; tiles--, first += m) {
         m = (tile->m - first + tiles - 1) / tiles; /* of almost equal size */
         panel.a = (const uint8_t *)tile->a + (ptrdiff_t)first * tile->lda;
@@ -294,7 +305,7 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
             int32_t *next = acc[1];
             panel.b = (const int8_t *)tile->b + j * tile->k;
             if (j == NR && many) {
-                panels[m](&panel, init, many, acc, &rest, e);
+                panels[kind][m](&panel, init, many, acc, &rest, e);
                 j = many * NR;
                 continue;
             }

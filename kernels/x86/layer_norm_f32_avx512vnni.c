@@ -101,6 +101,7 @@ QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_layer_norm *rows)
 {
     ptrdiff_t i = 0, m = (ptrdiff_t)rows->m;
     for (; i + ROWS <= m; i += ROWS) run_rows(ROWS, rows, i);
+    for (; i + ROWS / 2 <= m; i += ROWS / 2) run_rows(ROWS / 2, rows, i);
     for (; i < m; i++) run_rows(1, rows, i);
 }
 

@@ -64,20 +64,20 @@ QVITP_INLINE512 float exponentials(float *scores, size_t whole, __mmask16 last, 
     return qvitp_512_tree(sum);
 }
 
-/* The codes of 16 exponentials. */
+/* The codes of 16 exponentials. Nothing is negative, and what is not a number is converted to a number whose byte is 0,
+ * if the minimum lets it pass: so no maximum is taken. */
 QVITP_INLINE512 __m128i plain_codes(__m512 e, __m512 scale, __m512 hi)
 {
-    return qvitp_512_code(qvitp_512_clamp(_mm512_mul_ps(e, scale), _mm512_setzero_ps(), hi));
+    return qvitp_512_code(_mm512_min_ps(hi, _mm512_mul_ps(e, scale)));
 }
 
 QVITP_INLINE512 __m128i twin_codes(__m512 e, __m512 scale, __m512 scale2, __m512 half)
 {
-    __m512 most = _mm512_sub_ps(half, _mm512_set1_ps(1)), zero = _mm512_setzero_ps();
-    __m512 low = _mm512_mul_ps(e, scale);
-    __m512 high = qvitp_512_clamp(_mm512_mul_ps(e, scale2), zero, most);
+    __m512 most = _mm512_sub_ps(half, _mm512_set1_ps(1)), low = _mm512_mul_ps(e, scale);
+    __m512 high = _mm512_min_ps(most, _mm512_mul_ps(e, scale2));
     __mmask16 is_low = _mm512_cmp_ps_mask(low, half, _CMP_LT_OQ);
     __m512i code = _mm512_add_epi32(_mm512_cvtps_epi32(high), _mm512_cvtps_epi32(half));
-    code = _mm512_mask_cvtps_epi32(code, is_low, qvitp_512_clamp(low, zero, most));
+    code = _mm512_mask_cvtps_epi32(code, is_low, _mm512_min_ps(most, low));
     return _mm512_cvtepi32_epi8(code);
 }
 

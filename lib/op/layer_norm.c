@@ -161,9 +161,9 @@ static void run_group(void *argument, size_t index, size_t worker)
     const struct run *r = argument;
     const struct layer_norm *p = r->plan;
     size_t groups = qvitp_tiles(r->rows.rows, GROUP), matrix = index / groups;
-    size_t first = qvitp_share(r->rows.rows, groups, index % groups);
+    size_t first = index % groups * GROUP;
     struct qvitp_layer_norm rows = {
-        .m = qvitp_share(r->rows.rows, groups, index % groups + 1) - first,
+        .m = qvitp_min(GROUP, r->rows.rows - first),
         .n = p->n,
         .x = qvitp_rows_at(&r->rows, QVITP_ROWS_INPUT, matrix, first),
         .gamma = p->gamma,
