@@ -1237,8 +1237,9 @@ QVIT_API void qvit_solve_options_init(qvit_solve_options *options, size_t size);
  *               from 0.8 to 1.2, corrected biases (arXiv 2106.14156); a scale for each row, and inputs
  *               with a zero point. The paper's is input=symmetric, weights=layer and low=0.5
  *   easyquant   cosine similarity on a grid of 40 multipliers from 0.8 to 1.25 times that of the largest
- *               values, up to 20 rounds (arXiv 2006.16669); a scale for each row, and inputs with a
- *               zero point. The paper's is input=symmetric, low=0.5 and high=2, which clips too far
+ *               values, up to 20 rounds, behind the quantized prefix (arXiv 2006.16669); a scale for each
+ *               row, and inputs with a zero point. The paper's is input=symmetric, low=0.5 and high=2, which
+ *               clips too far
  *   aciq        draws ranges in towards where a Laplace or a normal distribution of the same moments,
  *               whichever is nearer, would lose least by clipping (arXiv 1810.05723), by as many
  *               eighths of the way as lessen the squared error of the values that were seen; no

@@ -123,6 +123,7 @@ static void names_tell_what_they_need(void)
         {"best", NULL,
          QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT | QVIT_NEEDS_MANY_ROWS | QVIT_NEEDS_PREFIX},
         {"best", "order=any", QVIT_NEEDS_ROWS | QVIT_NEEDS_GRADIENT | QVIT_NEEDS_MANY_ROWS},
+        {"easyquant", NULL, QVIT_NEEDS_ROWS | QVIT_NEEDS_PREFIX},
         {"liu2021", "order=prefix", QVIT_NEEDS_ROWS | QVIT_NEEDS_PREFIX},
         {"nothing", NULL, 0},
     };
