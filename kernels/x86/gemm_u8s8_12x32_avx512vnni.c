@@ -99,6 +99,16 @@ QVITP_INLINE512 void begin_sums(size_t m, size_t vectors, const int32_t *init, _
     }
 }
 
+/* Keeps sums in the same registers from step to step (x86_loop.h). m and vectors are constants wherever this is called. */
+QVITP_INLINE512 void keep_sums(size_t m, size_t vectors, __m512i c[][2])
+{
+    QVITP_UNROLL
+    for (size_t i = 0; i < m; i++) {
+        QVITP_OPAQUE_VECTOR(c[i][0]);
+        if (vectors == 2) QVITP_OPAQUE_VECTOR(c[i][1]);
+    }
+}
+
 /* The sums of one panel, while what waits is finished: vectors of GELU codes as above; other rows one at each
  * step or, where there is time, at each second one. gelu is a constant wherever this is called. */
 QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t *init, size_t m,
@@ -120,6 +130,7 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
     for (; a < end; a += KSTEP, b += NR * KSTEP) {
         qvitp_512_products(a, lda, lda3, b, m, vectors, c, qvitp_512_nothing, NULL);
         if (!gelu && qvitp_512_is_due(rest, every, (size_t)(end - a))) finish_row(rest, e);
+        if (!gelu) keep_sums(m, vectors, c);
     }
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++) {
@@ -127,16 +138,6 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
         if (vectors == 2) _mm512_store_si512(acc + i * NR + 16, c[i][1]);
     }
     while (rest->rows) finish_row(rest, e); /* what a short k left: half a row once more */
-}
-
-/* Keeps sums in the same registers from step to step (x86_loop.h). m is a constant wherever this and the next are called. */
-QVITP_INLINE512 void keep_sums(size_t m, __m512i c[][2])
-{
-    QVITP_UNROLL
-    for (size_t i = 0; i < m; i++) {
-        QVITP_OPAQUE_VECTOR(c[i][0]);
-        QVITP_OPAQUE_VECTOR(c[i][1]);
-    }
 }
 
 /* What vpdpbusd wrote costs Zen 4 two cycles of that to store, what a permutation wrote hardly any (bench/README.md). So
@@ -207,11 +208,11 @@ QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const 
             QVITP_OPAQUE(s.e);
             qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
             write_row(&s, kind, sums, row);
-            keep_sums(m, c);
+            keep_sums(m, 2, c);
         }
         for (; a < end; a += KSTEP, b += NR * KSTEP) {
             qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
-            keep_sums(m, c);
+            keep_sums(m, 2, c);
         }
         store_sums(m, c, next);
         sums = waits, waits = next, next = sums;
@@ -269,9 +270,16 @@ ROWS(12);
             name##_9, name##_10, name##_11, name##_12                                              \
     }
 
+/* Whether what waits can be finished vector by vector. clang 14 would keep the sums of such a loop in memory: it does
+ * better with whole rows. */
 static int is_gelu_code(const struct qvitp_epilogue *e)
 {
+#if defined(__clang__)
+    (void)e;
+    return 0;
+#else
     return e->out == QVITP_OUT_CODE && e->residual == QVITP_RESIDUAL_NONE && e->gelu && e->mul;
+#endif
 }
 
 /* What goes through many panels, behind the first, if these are worth its while. */
