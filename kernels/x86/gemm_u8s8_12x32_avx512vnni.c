@@ -5,6 +5,9 @@
  * other ports. So finished sums go to a buffer on the stack, and the next panel's loop turns a row of them
  * into outputs at a step, in the shadow of its own products. Only the last panel of a call is finished in the
  * open, which is why a call takes many rows. Of a last panel of up to 16 columns half is left out.
+ *
+ * A panel is a call of a function for its number of rows (multiply), or, of the commonest outputs, one of many panels
+ * in one call (multiply_panels).
  */
 #include "avx512vnni_kernels.h"
 #include "avx512_epilogue.h"
@@ -163,7 +166,7 @@ enum kind { CODES, FLOATS, OTHERS };
 struct scales {
     __m512 scale[2], bias[2];
     const struct qvitp_epilogue *e; /* its limits are read at each row: they have no registers */
-    ptrdiff_t residual;             /* from an output to its residual, bytes */
+    uintptr_t residual; /* from an output to its residual, bytes, modulo the size of memory */
 };
 
 QVITP_INLINE512 void write_row(const struct scales *s, enum kind kind, const int32_t *sums,
@@ -174,7 +177,8 @@ QVITP_INLINE512 void write_row(const struct scales *s, enum kind kind, const int
         __m512 t = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * i));
         t = qvitp_512_step(t, s->scale[i], s->bias[i]);
         if (kind == FLOATS) {
-            t = _mm512_add_ps(t, _mm512_loadu_ps(out + s->residual + 64 * i));
+            const void *residual = (const void *)((uintptr_t)out + s->residual + 64 * i);
+            t = _mm512_add_ps(t, _mm512_loadu_ps(residual));
             _mm512_storeu_ps(out + 64 * i, t);
         } else {
             t = qvitp_512_clamp(t, _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi));
@@ -195,7 +199,10 @@ QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const 
     char *out = rest->out;
     struct scales s = {.e = e};
     rest->column += panels * NR, rest->out += panels * width;
-    if (kind == FLOATS) s.residual = rest->residual - out, rest->residual += panels * width;
+    if (kind == FLOATS) {
+        s.residual = (uintptr_t)rest->residual - (uintptr_t)out;
+        rest->residual += panels * width;
+    }
     for (; panels > 0; panels--, init += NR, scale += NR, bias += NR, out += width) {
         const uint8_t *a = first->a, *end = a + first->k;
         int32_t *sums = waits;
@@ -225,8 +232,8 @@ typedef void rows_fn(const struct qvitp_512_panel *panel, const int32_t *init, i
                      struct qvitp_512_rest *rest, const struct qvitp_epilogue *e);
 
 typedef void panels_fn(const struct qvitp_512_panel *first, const int32_t *init, size_t panels,
-                      int32_t *acc[2], struct qvitp_512_rest *rest,
-                      const struct qvitp_epilogue *e);
+                       int32_t *acc[2], struct qvitp_512_rest *rest,
+                       const struct qvitp_epilogue *e);
 
 /* The last line, which declares nothing new, takes the semicolon. */
 #define ROWS_OF(name, m, vectors, gelu)                                                            \

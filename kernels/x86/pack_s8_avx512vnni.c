@@ -75,7 +75,8 @@ QVITP_INLINE512 void pack_columns(const struct qvitp_pack *p, size_t columns)
             int8_t *to = place_of(p, column, first);
             QVITP_UNROLL
             for (size_t i = 0; i < LANES; i++)
-                x[i] = load_row(column + i < p->n ? row_of(p, column + i) : NULL, first * STEP, p->k);
+                x[i] =
+                    load_row(column + i < p->n ? row_of(p, column + i) : NULL, first * STEP, p->k);
             transpose(x);
             QVITP_UNROLL
             for (size_t i = 0; i < LANES; i++)

@@ -173,8 +173,8 @@ void qvitp_pack(const struct qvitp_gemm_kernel *kernel, const struct qvitp_opera
 {
     size_t size = element_size(kernel);
     if (kernel->pack) {
-        const struct qvitp_pack all = {n,           k,       kernel->nr, o->data, o->stride,
-                                       o->row_index, o->by_k, panels};
+        const struct qvitp_pack all = {n,       k,     kernel->nr, o->data, o->stride, o->row_index,
+                                       o->by_k, panels};
         kernel->pack(&all);
     } else if (o->by_k && size == 1) {
         pack_by_k_bytes(kernel, o, n, k, panels);

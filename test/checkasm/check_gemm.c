@@ -537,7 +537,7 @@ static void pack_case(size_t n, size_t k, int by_k)
                side);
     for (size_t i = 0; i < (rows - 1) * stride + length; i++) from[i] = (int8_t)check_random();
     for (size_t i = 0; i < rows; i++) index[i] = (int32_t)check_below(rows);
-    const struct qvitp_pack all = {n,    k, nr, from, (ptrdiff_t)stride, indexed ? index : NULL,
+    const struct qvitp_pack all = {n,    k,     nr, from, (ptrdiff_t)stride, indexed ? index : NULL,
                                    by_k, panels};
     c.kernel->pack(&all);
     for (size_t j = 0; j < packed_n; j++)

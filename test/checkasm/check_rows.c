@@ -110,7 +110,8 @@ static void draw_form(struct qvitp_softmax *rows, int form)
     rows->out = form ? QVITP_OUT_CODE : QVITP_OUT_F32;
     rows->hi = form == 1 ? (float)((16 << check_below(5)) - 1) : 0;
     rows->half = form == 2 ? (float)(8 << check_below(5)) : 0;
-    rows->mul = form == 2 ? rows->half * (1 + 30 * fabsf(check_uniform())) : 255 * fabsf(check_uniform());
+    rows->mul =
+        form == 2 ? rows->half * (1 + 30 * fabsf(check_uniform())) : 255 * fabsf(check_uniform());
     if (form && check_below(16) == 0) rows->mul = INFINITY; /* of a scale next to 0 */
     if (form == 1 && check_below(2)) rows->mul = rows->hi;
     rows->mul2 = rows->half - 1;
