@@ -4,8 +4,9 @@
 #   check_kernel_names.sh [BUILD]
 #
 # kernels/<arch>/NAME_<isa>.c defines exactly one global symbol, qvitp_NAME_<isa> (a function, or
-# the constant that describes it), and kernels/<arch>/table_<isa>.c names it: checkasm and the
-# benchmarks take their rows from there. Files of other architectures define nothing: skipped.
+# the constant that describes it), and kernels/<arch>/table_<isa>.c names it, or a product's descriptor of
+# that table does: checkasm and the benchmarks take their rows from there. Files of other architectures
+# define nothing: skipped.
 set -u
 build=${1:-build}
 passed=0 failed=0 skipped=0
@@ -13,7 +14,7 @@ passed=0 failed=0 skipped=0
 for file in kernels/*/*.c; do
     name=$(basename "$file" .c)
     case $name in table_*) continue ;; esac
-    table=$(dirname "$file")/table_${name##*_}.c
+    folder=$(dirname "$file") isa=${name##*_}
     symbols=$(nm -g --defined-only "$build/obj/${file%.c}.o" |
         awk 'NF == 3 && $3 !~ /^__odr_asan/ { print $3 }')
     if [ -z "$symbols" ]; then
@@ -21,8 +22,9 @@ for file in kernels/*/*.c; do
     elif [ "$symbols" != "qvitp_$name" ]; then
         echo "$file defines not qvitp_$name alone, but:" "$symbols"
         failed=$((failed + 1))
-    elif ! grep -qsw "qvitp_$name" "$table"; then
-        echo "$table does not name qvitp_$name"
+    elif ! grep -qsw "qvitp_$name" "$folder/table_$isa.c" &&
+        ! { [ "${name%%_*}" = pack ] && grep -qsw "qvitp_$name" "$folder"/gemm_*_"$isa.c"; }; then
+        echo "$folder/table_$isa.c does not name qvitp_$name"
         failed=$((failed + 1))
     else
         passed=$((passed + 1))
