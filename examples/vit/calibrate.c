@@ -303,6 +303,7 @@ qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
                               calibration_results *out, qvit_error *error)
 {
     *out = (calibration_results){0};
+    TRY(calibration_forget_quantized(c, error)); /* what another recipe was shown */
     const size_t count = site_count(c->model);
     size_t *sites = calloc(count, sizeof *sites);
     if (!sites) return fail_memory(error);

@@ -90,7 +90,8 @@ qvit_status calibration_begin(calibration *c, const vit_model *model, const qvit
 qvit_status calibration_observe(calibration *c, const uint8_t *images, size_t first, size_t count,
                                 qvit_error *error);
 
-/* *out is empty after a failure. The results do not need the calibration any more. */
+/* Solves for what the float model showed: what was seen behind a quantized prefix is forgotten. *out is empty after a
+ * failure. The results do not need the calibration any more. */
 qvit_status calibration_solve(calibration *c, const calibration_recipe *recipe,
                               calibration_results *out, qvit_error *error);
 

@@ -186,6 +186,9 @@ static void recipes_do_not_disturb_each_other(void)
     }
     CHECK_STR(evaluate("--recipe minmax,best --budget-bytes w6").logits, alone[1].logits);
     CHECK_STR(evaluate("--recipe best,minmax --budget-bytes w6").logits, alone[0].logits);
+    /* easyquant is shown what is behind a quantized prefix */
+    struct outcome cosine = evaluate("--recipe cosine --set candidates=8");
+    CHECK_STR(evaluate("--recipe easyquant,cosine --set candidates=8").logits, cosine.logits);
 }
 
 /* ---- time ---- */
