@@ -282,12 +282,24 @@ struct qvitp_stage {
     const uint8_t *codes;
     void *dst, *dst2;   /* aligned to 2; dst2 for twins only */
     ptrdiff_t ldc, ldd; /* elements between rows of codes, and of both of dst */
-    int32_t form;     /* QVITP_STAGE_* */
-    int32_t half;     /* softmax: 2^(bits - 1) */
-    int32_t zero;     /* GELU: the code of 0, -128 to 127 */
-    int32_t high;     /* joined: 1 to 256 */
+    int32_t form;       /* QVITP_STAGE_* */
+    int32_t half;       /* softmax: 2^(bits - 1) */
+    int32_t zero;       /* GELU: the code of 0, -128 to 127 */
+    int32_t high;       /* joined: 1 to 256 */
 };
 typedef void qvitp_stage_fn(const struct qvitp_stage *rows);
+
+/* Calls `one` for every row, with the pointers at it; an element of dst and dst2 has `size` bytes. */
+static inline void qvitp_stage_each(const struct qvitp_stage *rows, ptrdiff_t size,
+                                    qvitp_stage_fn *one)
+{
+    struct qvitp_stage row = *rows;
+    for (size_t i = 0; i < rows->m; i++, row.codes += rows->ldc) {
+        one(&row);
+        row.dst = (uint8_t *)row.dst + rows->ldd * size;
+        if (row.dst2) row.dst2 = (uint8_t *)row.dst2 + rows->ldd * size;
+    }
+}
 
 /*
  * ---- Expansion: packed panels of 4-bit codes into the bytes that a product reads --------------------

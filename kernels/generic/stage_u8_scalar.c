@@ -41,10 +41,5 @@ static void stage_row(const struct qvitp_stage *row)
 
 void qvitp_stage_u8_scalar(const struct qvitp_stage *rows)
 {
-    struct qvitp_stage row = *rows;
-    for (size_t i = 0; i < rows->m; i++, row.codes += rows->ldc) {
-        stage_row(&row);
-        row.dst = (uint8_t *)row.dst + rows->ldd;
-        if (row.dst2) row.dst2 = (uint8_t *)row.dst2 + rows->ldd;
-    }
+    qvitp_stage_each(rows, sizeof(uint8_t), stage_row);
 }

@@ -29,7 +29,7 @@ QVITP_INLINE512 __mmask16 qvitp_512_mask(size_t first, size_t n)
     return (__mmask16)(n - first >= 16 ? 0xFFFF : (1u << (n - first)) - 1);
 }
 
-/* Stores the lanes of `in`. A masked store takes Zen 4 four cycles, another less than one; most are whole. */
+/* Stores the lanes of `in`. A masked store costs more than another on Zen 4, and most are whole. */
 QVITP_INLINE512 void qvitp_512_store_16_floats(float *dst, __mmask16 in, __m512 x)
 {
     if (in == 0xFFFF)

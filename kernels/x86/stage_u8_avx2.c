@@ -45,7 +45,7 @@ QVITP_INLINE256 void split(__m256i code, const struct qvitp_stage *row, __m256i 
     }
 }
 
-QVITP_INLINE256 void stage_row(const struct qvitp_stage *row)
+QVITP_TARGET_AVX2 static void stage_row(const struct qvitp_stage *row)
 {
     uint8_t *dst = row->dst, *dst2 = row->dst2;
     size_t n = row->n, j = 0;
@@ -69,12 +69,7 @@ QVITP_INLINE256 void stage_row(const struct qvitp_stage *row)
 
 QVITP_TARGET_AVX2 void qvitp_stage_u8_avx2(const struct qvitp_stage *rows)
 {
-    struct qvitp_stage row = *rows;
-    for (size_t i = 0; i < rows->m; i++, row.codes += rows->ldc) {
-        stage_row(&row);
-        row.dst = (uint8_t *)row.dst + rows->ldd;
-        if (row.dst2) row.dst2 = (uint8_t *)row.dst2 + rows->ldd;
-    }
+    qvitp_stage_each(rows, sizeof(uint8_t), stage_row);
 }
 
 #endif

@@ -23,7 +23,7 @@ QVITP_INLINE256 __m256i widen(__m128i codes, const struct qvitp_stage *row)
     return code;
 }
 
-QVITP_INLINE256 void stage_row(const struct qvitp_stage *row)
+QVITP_TARGET_AVX2 static void stage_row(const struct qvitp_stage *row)
 {
     int16_t *dst = row->dst;
     size_t n = row->n, j = 0;
@@ -42,12 +42,7 @@ QVITP_INLINE256 void stage_row(const struct qvitp_stage *row)
 
 QVITP_TARGET_AVX2 void qvitp_stage_u8s16_avx2(const struct qvitp_stage *rows)
 {
-    struct qvitp_stage row = *rows;
-    for (size_t i = 0; i < rows->m; i++, row.codes += rows->ldc) {
-        stage_row(&row);
-        row.dst = (int16_t *)row.dst + rows->ldd;
-        if (row.dst2) row.dst2 = (int16_t *)row.dst2 + rows->ldd;
-    }
+    qvitp_stage_each(rows, sizeof(int16_t), stage_row);
 }
 
 #endif

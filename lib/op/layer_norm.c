@@ -5,7 +5,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/options.h"
-#include "base/shares.h"
 #include "op/order.h"
 #include "op/product.h"
 #include "op/rows.h"

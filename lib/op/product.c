@@ -20,25 +20,16 @@ static const char *left_row(const struct qvitp_block *b, size_t row)
     return (const char *)b->a + place * b->lda;
 }
 
-/* Stages n codes from place `from` on to the packed places [to, end) of m rows, which follow `codes` and dst. */
-static void stage_run(const struct qvitp_block *b, const uint8_t *codes, size_t m, size_t from,
-                      size_t n, char *dst, const struct qvitp_tile *tile, size_t to, size_t end)
+/* Stages, of every row, n codes from place `from` on to the packed places [to, end). */
+static void stage_run(const struct qvitp_block *b, struct qvitp_stage rows, size_t from, size_t n,
+                      size_t to, size_t end)
 {
-    const struct qvitp_left *left = b->left;
-    ptrdiff_t element = (ptrdiff_t)qvitp_left_element(left);
-    struct qvitp_stage stage = {.m = m,
-                                .n = n,
-                                .padded = end - to,
-                                .codes = codes + from,
-                                .dst = dst + (ptrdiff_t)to * element,
-                                .ldc = b->lda,
-                                .ldd = tile->lda / element,
-                                .form = left->stage_form,
-                                .half = left->half,
-                                .zero = left->point,
-                                .high = left->high};
-    if (left->twin) stage.dst2 = (char *)stage.dst + qvitp_left_plane_bytes(left, b->k);
-    left->stage(&stage);
+    rows.n = n;
+    rows.padded = end - to;
+    rows.codes += from;
+    rows.dst = (char *)rows.dst + to * qvitp_left_element(b->left);
+    if (b->left->twin) rows.dst2 = (char *)rows.dst + qvitp_left_plane_bytes(b->left, b->k);
+    b->left->stage(&rows);
 }
 
 /* Copies m rows that follow `row` into row i and on of the tile's scratch memory, in the form that the kernel reads. */
@@ -53,15 +44,23 @@ static void stage_rows(const struct qvitp_block *b, size_t row, size_t m, size_t
             memcpy(dst, from, b->k * sizeof(float));
         return;
     }
-    const uint8_t *codes = (const uint8_t *)from;
+    struct qvitp_stage rows = {.m = m,
+                               .codes = (const uint8_t *)from,
+                               .dst = dst,
+                               .ldc = b->lda,
+                               .ldd = tile->lda / (ptrdiff_t)qvitp_left_element(left),
+                               .form = left->stage_form,
+                               .half = left->half,
+                               .zero = left->point,
+                               .high = left->high};
     const struct qvitp_k_blocks *blocks = left->k_blocks;
     if (!blocks || blocks->packed == b->k) { /* nothing is padded but the end */
-        stage_run(b, codes, m, 0, b->k, dst, tile, 0, tile->k);
+        stage_run(b, rows, 0, b->k, 0, tile->k);
         return;
     }
     for (size_t h = 0, to = 0; h < blocks->count; to = blocks->ends[h++])
-        stage_run(b, codes, m, blocks->starts[h], blocks->starts[h + 1] - blocks->starts[h], dst,
-                  tile, to, blocks->ends[h]);
+        stage_run(b, rows, blocks->starts[h], blocks->starts[h + 1] - blocks->starts[h], to,
+                  blocks->ends[h]);
 }
 
 static int reads_in_place(const struct qvitp_block *b)
