@@ -11,7 +11,7 @@
 #include "material.h"
 #include "shapes_vit.h"
 
-enum { SCORES = 208 }; /* keys, padded as the softmax kernel may want it */
+enum { SCORES = 224 }; /* keys, padded as the softmax kernels may want it */
 
 /* One matrix in, one out; the kernels' arguments are filled in for the first row. */
 struct op {
@@ -20,7 +20,7 @@ struct op {
     qvit_tensor input, output, gamma, beta;
     uint8_t *second; /* the other plane of staged twins */
     qvit_plan *plan;
-    struct qvitp_softmax softmax;
+    struct qvitp_softmax_codes softmax; /* of codes */
     struct qvitp_encode encode;
     struct qvitp_stage stage;
     qvitp_stage_fn *run_stage;
@@ -43,23 +43,43 @@ static void run_quantize(void *user)
     BENCH_TRY(qvit_quantize_run(op->plan, &args, &bench_error));
 }
 
-/* A tile's rows at a time, as attention does. The kernel spoils its scores, so they are copied: some 10 ns
+/* A tile's rows at a time, as attention does. The kernels spoil their scores, so they are copied: some 10 ns
  * of the time of a row. */
+enum { TILE = 12 };
+typedef float score_tile[TILE][SCORES];
+
+static size_t copy_scores(const struct op *op, size_t first, score_tile scores)
+{
+    size_t rows = op->rows - first < TILE ? op->rows - first : TILE;
+    for (size_t t = 0; t < rows; t++)
+        memcpy(scores[t], (const float *)op->input.data + (first + t) * op->cols,
+               op->cols * sizeof(float));
+    return rows;
+}
+
 static void run_softmax(void *user)
 {
-    enum { TILE = 12 };
     const struct op *op = user;
-    float scores[TILE][SCORES] __attribute__((aligned(QVIT_ALIGNMENT)));
-    struct qvitp_softmax rows = op->softmax;
-    size_t size = rows.out == QVITP_OUT_F32 ? sizeof(float) : 1;
-    rows.scores = scores[0], rows.lds = SCORES, rows.ldd = (ptrdiff_t)op->cols;
+    score_tile scores __attribute__((aligned(QVIT_ALIGNMENT)));
+    struct qvitp_softmax rows = {.n = op->cols, .scores = scores[0], .lds = SCORES};
+    rows.ldd = (ptrdiff_t)op->cols;
     for (size_t i = 0; i < op->rows; i += rows.m) {
-        rows.m = op->rows - i < TILE ? op->rows - i : TILE;
-        for (size_t t = 0; t < rows.m; t++)
-            memcpy(scores[t], (const float *)op->input.data + (i + t) * op->cols,
-                   op->cols * sizeof(float));
-        rows.dst = (char *)op->output.data + i * op->cols * size;
+        rows.m = copy_scores(op, i, scores);
+        rows.dst = (float *)op->output.data + i * op->cols;
         op->kernels->softmax->run(&rows);
+    }
+}
+
+static void run_softmax_codes(void *user)
+{
+    const struct op *op = user;
+    score_tile scores __attribute__((aligned(QVIT_ALIGNMENT)));
+    struct qvitp_softmax_codes rows = op->softmax;
+    rows.n = op->cols, rows.scores = scores[0], rows.lds = SCORES, rows.ldd = (ptrdiff_t)op->cols;
+    for (size_t i = 0; i < op->rows; i += rows.m) {
+        rows.m = copy_scores(op, i, scores);
+        rows.dst = (uint8_t *)op->output.data + i * op->cols;
+        op->kernels->softmax_codes->run(&rows);
     }
 }
 
@@ -134,13 +154,18 @@ static void add_quantize(struct bench *b, size_t cols, const qvit_quantizer *qua
     add(b, "quantize", form, qvit_plan_kernel(op->plan), run_quantize, op);
 }
 
-static void add_softmax(struct bench *b, const char *form, struct qvitp_softmax softmax)
+static void add_softmax(struct bench *b)
 {
-    softmax.n = VIT_TOKENS;
-    qvit_dtype out = softmax.out == QVITP_OUT_F32 ? QVIT_DTYPE_F32 : QVIT_DTYPE_U8;
-    struct op *op = new_op(b, VIT_TOKENS, QVIT_DTYPE_F32, out);
+    struct op *op = new_op(b, VIT_TOKENS, QVIT_DTYPE_F32, QVIT_DTYPE_F32);
+    add(b, "softmax", "f32", op->kernels->softmax->name, run_softmax, op);
+}
+
+static void add_softmax_codes(struct bench *b, const char *form, struct qvitp_softmax_codes softmax)
+{
+    struct op *op = new_op(b, VIT_TOKENS, QVIT_DTYPE_F32, QVIT_DTYPE_U8);
+    softmax.steps = QVITP_SOFTMAX_STEPS, softmax.hi = 255, softmax.sums = 1;
     op->softmax = softmax;
-    add(b, "softmax", form, op->kernels->softmax->name, run_softmax, op);
+    add(b, "softmax", form, op->kernels->softmax_codes->name, run_softmax_codes, op);
 }
 
 static void add_encode(struct bench *b, const char *form, struct qvitp_encode encode)
@@ -178,12 +203,10 @@ static void add_all(struct bench *b, const struct material *m)
     add_norm(b, 768, NULL, "f32");
     add_quantize(b, 768, m->u8, "u8");
     add_quantize(b, 768, m->twin_gelu, "twin gelu");
-    const int32_t codes = QVITP_OUT_CODE;
-    add_softmax(b, "f32", (struct qvitp_softmax){.out = QVITP_OUT_F32});
-    add_softmax(b, "u8", (struct qvitp_softmax){.out = codes, .mul = 255, .hi = 255});
-    add_softmax(
-        b, "twin softmax",
-        (struct qvitp_softmax){.out = codes, .mul = 7232, .mul2 = 127, .hi = 255, .half = 128});
+    add_softmax(b);
+    add_softmax_codes(b, "u8", (struct qvitp_softmax_codes){.mul = 255});
+    add_softmax_codes(b, "twin softmax",
+                      (struct qvitp_softmax_codes){.mul = 7232, .mul2 = 127, .half = 128});
     add_encode(b, "u8", (struct qvitp_encode){.scale = 0.03f, .zero = 128, .hi = 255});
     add_encode(
         b, "twin softmax",

@@ -1582,7 +1582,9 @@ typedef struct qvit_port {
 
 /*
  * What is applied to a linear plan's sums. GELU is x Phi(x) with the error function, not the
- * formula with tanh; by 32 cubics, within 1.3e-6 of the exact value everywhere.
+ * formula with tanh; by cubics, within 1.3e-6 of the exact value everywhere, and within 6e-6 where
+ * codes go in and codes come out, without a residual between: there it is computed in a unit of
+ * 5/16, which the plan folds into the scales, the bias and the output port around it.
  */
 typedef int32_t qvit_activation;
 enum { QVIT_ACTIVATION_NONE = 0, QVIT_ACTIVATION_GELU = 1 };
@@ -1800,20 +1802,28 @@ QVIT_API qvit_status qvit_matmul_run(const qvit_plan *plan, const qvit_matmul_ar
  * Over codes, row by row:
  *
  *     s = sum of Q K * (query scale * key scale * score_scale)   folded; + bias, + mask, if given
- *     e = exp(s - the largest s of the row)                      within 4.3e-7 + 9e-8 |x|; 0 below -70
- *     S = sum of e                                               16 partial sums, then a tree
- *     P = round(clamp(e * ((1 / probability scale) / S), 0, highest code))
- *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2
+ *     d = round(min((the largest s of the row - s) * 1024 / ln 2, 65535))       1024ths of an octave
+ *     e = 2^(-d / 1024), in whole 2^15ths     relative error 4.3e-4, of which d has 3.4e-4; half a 2^15th
+ *     S = sum of e                            exact
+ *     P = round(min(e * ((1 / probability scale) / S), highest code))
+ *         twin: if e * ((1 / scale) / S) < b that, at most b - 1; else b + the same with scale2; its e is
+ *         not in 2^15ths but in 16 significant bits, as is that of probability scales below some 1 / 1024
  *     t = sum of P V * (probability scale * value scale)         twin: low + high, or joined
  *     the output port, folded into these scales and an added constant
  *
  * with RELATIVE probabilities:
  *
- *     P = round(clamp(e * (1 / probability scale), 0, highest code)), or the twin of it
+ *     P = round(min(e * (1 / probability scale), highest code)), or the twin of it
  *     t = (sum of P V * (probability scale * value scale)) * (1 / S)
  *     the output port, one multiplication and one addition
  *
- * Codes are made from e itself, not from a rounded probability. Over floats P is e * (1 / S).
+ * These are whole numbers of 16 bits, of which a register holds twice as many as of floats: codes of 8
+ * bits need no more. P is rounded half up, after a factor of 16 bits; lib/ref/ref_softmax.c has every
+ * step. Without bias and mask, for heads of up to 256 and scales that come to 0 to 127, d is (the largest
+ * sum - the sum) * (these scales * 1024 / ln 2): other roundings than those of a bias of zeros. Over floats e = exp(s - the largest), within
+ * 4.3e-7 + 9e-8 |x|, 0 below -70; S has 16 partial sums, then a tree; P is e * (1 / S).
+ *
+ * Codes are made from e itself, not from a rounded probability.
  * A uniform probability quantizer whose range ends below 1 saturates above it. A score that is NaN
  * counts as masked; one of +infinity makes its row 0. All
  * heads of a U8 query have one zero point. Columns of a head in an output quantizer may have scales
@@ -1895,16 +1905,17 @@ QVIT_API void qvit_attention_args_init(qvit_attention_args *args, size_t size);
 /*
  * Workspace for up to these token counts, any batch, in bytes; with row indices the tokens of a
  * window. 0 for NULL, for a plan of another operation and for counts of 0; SIZE_MAX if it does not
- * fit. Grows with key_tokens x head_dim and not with query_tokens: each worker packs one head's
- * keys and values, and holds the scores of one tile of queries.
+ * fit. Grows with key_tokens x head_dim: each worker packs one head's keys and values, and holds the
+ * scores of a tile of queries, and what becomes of them of up to 256 queries and, unless a tile has
+ * more, 64 kB (twins: twice that).
  */
 QVIT_API size_t qvit_attention_workspace_size(const qvit_plan *plan, size_t query_tokens,
                                               size_t key_tokens);
 
 /*
  * Runs an attention plan. Work is shared out as in matmul. Any thread. Errors: as linear; VALUE (a
- * row index outside the tensor); UNSUPPORTED (so many key tokens that int32 sums could overflow;
- * scores or probabilities asked of a plan over codes).
+ * row index outside the tensor); UNSUPPORTED (so many key tokens that int32 sums could overflow, and
+ * over codes more than 131071; scores or probabilities asked of a plan over codes).
  */
 QVIT_API qvit_status qvit_attention_run(const qvit_plan *plan, const qvit_attention_args *args,
                                         qvit_error *error);

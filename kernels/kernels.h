@@ -24,36 +24,42 @@
  * rounding per operation:
  *
  *     S32 output:   store acc, nothing else (plain integer products only)
+ *     SUM output:   store (float)acc, nothing else (plain integer products only, one K-block); each row of
+ *                   the output has room for whole panels, where anything may be written. If tops is not
+ *                   NULL, a kernel that gives_tops stores 16 floats for each row there: the largest of
+ *                   them is the row's largest
  *     t = (float)acc * scale[j] + bias[j]                                  plain operand
  *     t = ((float)lo * scale[j] + (float)hi * scale2[j]) + bias[j]         twin operand
  *     t = (float)(low * lo + high * hi) * scale[j] + bias[j]               joined twin: high is not 0
  *     t = acc + bias[j]                                                    float32 operands
  *     t = ((u_0 + u_1) + u_2 + ...) + bias[j]                              K-blocks, see below
- *     if gelu:       t = GELU(t)                                           (numerics.h)
+ *     if gelu:       t = GELU(t); IN_UNITS, of CODE output without residual, with mul, whose t is in
+ *                    units: by the cubics that are for these               (numerics.h)
  *     if residual:   t = t + residual[i][j]           (codes: ((float)code - zero) * scale)
- *     if mul:        t = t * mul[j] + add[j], with mul_neg[j] for mul[j] where t < 0 (if mul_neg)
+ *     if mul:        t = t * mul[j] + add[j], with mul_neg[j] for mul[j] where t is negative, -0 too (if mul_neg)
  *     F32 output:    store t
  *     CODE output:   store the byte round_half_even(clamp(t, lo, hi)); NaN becomes lo
  *
  * Every vector is indexed by the column in the whole matrix and padded by its owner so that reading
  * up to a multiple of 64 columns is legal. Aligned to 64 bytes.
  */
-enum { QVITP_OUT_F32, QVITP_OUT_S32, QVITP_OUT_CODE };
+enum { QVITP_OUT_F32, QVITP_OUT_S32, QVITP_OUT_CODE, QVITP_OUT_SUM };
 enum { QVITP_RESIDUAL_NONE, QVITP_RESIDUAL_F32, QVITP_RESIDUAL_U8, QVITP_RESIDUAL_S8 };
 
 struct qvitp_epilogue {
     const int32_t *init;  /* the accumulators' first values: -zero_point * column sum; never NULL    */
-    const float *scale;   /* integer kernels only: never NULL unless the output is S32               */
+    const float *scale;   /* integer kernels only: never NULL unless the output is S32 or SUM        */
     const float *scale2;  /* twin kernels only, and not of joined ranges                             */
-    const float *bias;    /* never NULL unless the output is S32                                     */
+    const float *bias;    /* never NULL unless the output is S32 or SUM                              */
     const float *mul;     /* NULL: t is stored as it is                                              */
     const float *mul_neg; /* NULL, or the multiplier of negative t (twin GELU codes)                 */
     const float *add;     /* never NULL where mul is not                                             */
     float lo, hi;         /* CODE: whole numbers, the lowest and the highest code                    */
     float residual_scale, residual_zero; /* residual codes                                           */
     int32_t low, high;    /* twin kernels: 0, or joined: 1 or -1, and 1 to 256                        */
-    int32_t out, residual, gelu;
+    int32_t out, residual, gelu; /* QVITP_OUT_*, QVITP_RESIDUAL_*, QVITP_GELU_* (numerics.h)         */
     size_t k_blocks;      /* 0 or 1: one scale over all of k                                         */
+    float *tops;          /* SUM: NULL, or [m][16], aligned to 64                                    */
     const size_t *k_ends; /* [k_blocks] where each ends, multiples of kstep that rise strictly, the  */
                           /* last to the tile's k                                                    */
 };
@@ -78,11 +84,11 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
  *
  * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr; a wide kernel takes any n >= 1, whose panels
- * follow one another in b, and a tall one any m >= 1. The kernel owns its edges: it writes exactly m x n elements of out and reads
- * exactly m x n of the residual.
+ * follow one another in b, and a tall one any m >= 1. The kernel owns its edges: it writes exactly m x n elements of out (SUM output: and may
+ * write what is behind them in a row's last panel) and reads exactly m x n of the residual.
  *
  * A: m rows of k codes. `a` is row-major with lda bytes between rows, in the kernel's own element
- *    form (below); k is a multiple of kstep and every row really has k elements (the operation stages
+ *    form (below); k is a multiple of kstep, not 0, and every row really has k elements (the operation stages
  *    rows in scratch memory, zero-padded, where the caller's memory does not have that form).
  *       QVITP_A_U8    bytes, unsigned
  *       QVITP_A_S16   16-bit integers
@@ -150,41 +156,68 @@ struct qvitp_gemm_kernel {
     uint16_t mr, nr, kstep;
     uint16_t a_form;         /* QVITP_A_* */
     uint16_t wide, tall;     /* 1: takes many panels, and rows, to finish one panel while it sums the next */
+    uint16_t gives_tops;     /* 1: see SUM output                                                    */
     qvitp_pack_fn *pack;     /* NULL: lib/plan/pack.c does it; not of float kernels */
     uint16_t ab_max;         /* of twins, where pairs of products are added in 16 bits; 0: no limit */
     uint16_t macs_per_cycle; /* the instruction set's peak on a core of full vector width */
 };
 
 /*
- * ---- Softmax of rows, to probabilities or to codes --------------------------------------------------
+ * ---- Softmax of rows, to probabilities --------------------------------------------------------------
  *
  *     s[j] = scores[j] (+ bias[j]) (+ mask[j])          in this order, where given
  *     top  = the largest s[j] (NaN is passed over; -infinity if there is none)
  *     e[j] = exp(s[j] - top)                            (numerics.h; NaN gives 0)
  *     sum  = e in 16 interleaved partials, tree         (partial p takes j = p, p + 16, ...)
- *     not (sum > 0), or top infinite: every output is 0
- *     F32:   dst[j] = e[j] * (1 / sum)
- *     CODE:  u = e[j] * (mul / sum);  dst[j] = round_half_even(clamp(u, 0, hi))
- *     twin (half > 0): u as above; if u < half: round_half_even(clamp(u, 0, half - 1)),
- *            else half + round_half_even(clamp(e[j] * (mul2 / sum), 0, half - 1))
- *     relative (CODE, sum not NULL): mul and mul2 are used as they are, not divided by the sum, which is
- *            stored for who divides later: *sum = sum, and 0 where every output is 0
+ *     dst[j] = e[j] * (1 / sum);  top infinite: 0
  *
  * Many rows, so that a kernel can begin one while it waits for the largest score, or the sum, of another.
- * scores is scratch memory of the caller, each row aligned to 64, padded to a multiple of 16 floats (content
+ * scores is scratch memory of the caller, each row aligned to 64, padded to a multiple of 32 floats (content
  * of the padding undefined); the kernel may overwrite it. Rows of bias, mask and dst have exactly n elements.
  */
 struct qvitp_softmax {
     size_t m, n; /* rows and columns, >= 1 */
     float *scores;
-    const float *bias, *mask;     /* or NULL */
-    void *dst;                    /* float or byte */
-    float *sum;                   /* [m]; NULL, or relative */
+    const float *bias, *mask; /* or NULL */
+    float *dst;
     ptrdiff_t lds, ldb, ldm, ldd; /* elements between rows of scores, bias, mask and dst */
-    float mul, mul2, hi, half;    /* none is negative */
-    int32_t out;                  /* QVITP_OUT_F32 or QVITP_OUT_CODE */
 };
 typedef void qvitp_softmax_fn(const struct qvitp_softmax *rows);
+
+/*
+ * ---- Softmax of rows, to codes ----------------------------------------------------------------------
+ *
+ * In whole numbers of 16 bits, as numerics.h says; s, top, scores and their rows as above.
+ *
+ *     depth[j] = round_half_even(min((top - s[j]) * steps, 65535))        (NaN is 65535)
+ *     e[j]     = ((mantissa(depth[j]) >> depth[j] / 1024) + 1) >> 1       in 2^15ths
+ *     sum      = e[0] + ... + e[n - 1]
+ *     top infinite: every output, and the row's sum, is 0
+ *     codes:   round(min(e[j] * (mul / sum), hi))
+ *     twin (half > 0): u = e[j] * (mul / sum); if u < half: min(round(u), half - 1),
+ *              else half + min(round(e[j] * (mul2 / sum)), half - 1)
+ *     relative (rows->sum not NULL): mul and mul2 are divided by 2^15 in place of the sum, which is stored for who
+ *              divides later, in units of 2^15
+ *
+ * Twins are written as the products that read them want them (struct qvitp_stage): as codes, or, if dst2 is not NULL, as
+ * two planes, or, if high is not 0, joined, which bytes then hold.
+ *
+ * What is written as e[j] * (mul / sum) is whole too: how it is rounded says lib/ref/ref_softmax.c.
+ */
+struct qvitp_softmax_codes {
+    size_t m, n; /* rows and columns, >= 1; n is at most QVITP_SOFTMAX_MOST */
+    float *scores;
+    const float *bias, *mask; /* or NULL */
+    uint8_t *dst, *dst2; /* dst2: NULL, or the plane of high codes less half; its rows lie as those of dst */
+    int32_t high;        /* 0, or what a high code less half counts */
+    const float *tops; /* NULL, or [m][16]: the largest of each 16 is the row's largest score. Only of sums */
+    float *sum;                   /* [m]; NULL, or relative */
+    ptrdiff_t lds, ldb, ldm, ldd; /* elements between rows of scores, bias, mask and dst */
+    float steps;                  /* depth of a score that is less by one: not negative */
+    float mul, mul2, hi, half;    /* none is negative; hi is at most 255 */
+    int32_t sums; /* 1: scores are whole numbers, neither bias nor mask are given, and no depth reaches 2^31 */
+};
+typedef void qvitp_softmax_codes_fn(const struct qvitp_softmax_codes *rows);
 
 /*
  * ---- Layer normalisation of rows, to floats or to codes -------------------------------------------
@@ -341,6 +374,10 @@ struct qvitp_named_softmax {
     const char *name;
     qvitp_softmax_fn *run;
 };
+struct qvitp_named_softmax_codes {
+    const char *name;
+    qvitp_softmax_codes_fn *run;
+};
 struct qvitp_named_layer_norm {
     const char *name;
     qvitp_layer_norm_fn *run;
@@ -370,6 +407,7 @@ struct qvitp_kernels {
     qvitp_expand_fn *expand;
     qvitp_reorder_fn *reorder;
     const struct qvitp_named_softmax *softmax;
+    const struct qvitp_named_softmax_codes *softmax_codes;
     const struct qvitp_named_layer_norm *layer_norm;
     const struct qvitp_named_rescale *rescale;
     const struct qvitp_named_encode *encode;

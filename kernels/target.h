@@ -22,8 +22,14 @@
 #define QVITP_TARGET_AVX2VNNI __attribute__((target("avx2,fma,avx512f,avx512vl,avx512vnni")))
 #define QVITP_DPBUSD_256 _mm256_dpbusd_epi32
 #endif
+#if defined(__clang__)
 #define QVITP_TARGET_AVX512VNNI                                                                    \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#else /* tuned so, gcc does not keep pointers of inner loops in vector registers */
+#define QVITP_TARGET_AVX512VNNI                                                                    \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,"                \
+                          "tune=icelake-server")))
+#endif
 #else
 #define QVITP_X86 0
 #endif

@@ -42,6 +42,13 @@ static void store_s32(int32_t acc[][NR], const struct qvitp_tile *tile)
         for (size_t j = 0; j < tile->n; j++) out[j] = acc[i][j];
 }
 
+static void store_floats(int32_t acc[][NR], const struct qvitp_tile *tile)
+{
+    float *out = tile->out;
+    for (size_t i = 0; i < tile->m; i++, out += tile->ldo)
+        for (size_t j = 0; j < tile->n; j++) out[j] = (float)acc[i][j];
+}
+
 static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
 {
     const uint8_t *a[MR]; /* rows beyond m are the last one again, and are not stored */
@@ -60,6 +67,10 @@ static void run(const struct qvitp_tile *tile, const struct qvitp_epilogue *e)
             for (size_t j = 0; j < NR; j++) acc[i][j] += e->init[column + j];
         if (e->out == QVITP_OUT_S32) {
             store_s32(acc, tile);
+            return;
+        }
+        if (e->out == QVITP_OUT_SUM) {
+            store_floats(acc, tile);
             return;
         }
         add_scaled(e->scale + column, block, acc, t);

@@ -41,13 +41,16 @@ static inline void qvitp_scalar_finish(float *t, size_t row, const struct qvitp_
 {
     size_t n = tile->n;
     ptrdiff_t first = (ptrdiff_t)row * tile->ldo;
-    if (e->gelu)
+    if (e->gelu == QVITP_GELU_FULL)
         for (size_t j = 0; j < n; j++) t[j] = qvitp_scalar_gelu(t[j]);
+    if (e->gelu == QVITP_GELU_IN_UNITS)
+        for (size_t j = 0; j < n; j++) t[j] = qvitp_scalar_gelu_units(t[j]);
     qvitp_scalar_residual(t, row, tile, e);
     if (e->mul) {
         const float *mul = e->mul + tile->column, *add = e->add + tile->column;
         const float *neg = e->mul_neg ? e->mul_neg + tile->column : mul;
-        for (size_t j = 0; j < n; j++) t[j] = t[j] * (t[j] < 0 ? neg[j] : mul[j]) + add[j];
+        for (size_t j = 0; j < n; j++)
+            t[j] = t[j] * (qvitp_scalar_sign(t[j]) ? neg[j] : mul[j]) + add[j];
     }
     if (e->out == QVITP_OUT_F32) {
         float *out = (float *)tile->out + first;

@@ -6,6 +6,7 @@
 #ifndef QVITP_SCALAR_MATH_H
 #define QVITP_SCALAR_MATH_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,6 +17,14 @@
 static inline float qvitp_scalar_round(float x)
 {
     return (x + QVITP_ROUND_MAGIC) - QVITP_ROUND_MAGIC;
+}
+
+/* Whether the sign is set, also of -0. */
+static inline int qvitp_scalar_sign(float x)
+{
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits < 0;
 }
 
 /* NaN gives lo: this is exactly what the max and min instructions of x86 do. */
@@ -41,6 +50,19 @@ static inline float qvitp_scalar_exp(float x)
     return x >= QVITP_EXP_LOW ? e : 0.0f;
 }
 
+/* Adds bias and mask, unless they are NULL, to the scores; returns the largest sum that is a number, or
+ * -infinity. */
+static inline float qvitp_scalar_top(size_t n, float *s, const float *bias, const float *mask)
+{
+    float top = -INFINITY;
+    if (bias)
+        for (size_t j = 0; j < n; j++) s[j] += bias[j];
+    if (mask)
+        for (size_t j = 0; j < n; j++) s[j] += mask[j];
+    for (size_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
+    return top;
+}
+
 static inline float qvitp_scalar_gelu(float x)
 {
     static const float cubics[QVITP_GELU_SEGMENTS][4] = {QVITP_GELU_CUBICS(QVITP_GELU_CUBIC)};
@@ -50,6 +72,16 @@ static inline float qvitp_scalar_gelu(float x)
     float f = t - (float)i;
     const float *c = cubics[i];
     float g = ((c[3] * f + c[2]) * f + c[1]) * f + c[0];
+    return (x < 0 ? 0.0f : x) - g;
+}
+
+static inline float qvitp_scalar_gelu_units(float x)
+{
+    static const float cubics[16][4] = {QVITP_GELU_UNIT_CUBICS(QVITP_GELU_CUBIC)};
+    float t = x < 0 ? -x : x;
+    t = t < QVITP_GELU_LAST_UNIT ? t : QVITP_GELU_LAST_UNIT;
+    const float *c = cubics[(int32_t)t];
+    float g = ((c[3] * t + c[2]) * t + c[1]) * t + c[0];
     return (x < 0 ? 0.0f : x) - g;
 }
 

@@ -15,6 +15,7 @@ const struct qvitp_kernels qvitp_kernels_scalar = {
     .expand = qvitp_expand_u4_scalar,
     .reorder = qvitp_reorder_u8_scalar,
     .softmax = &qvitp_softmax_f32_scalar,
+    .softmax_codes = &qvitp_softmax_u8_scalar,
     .layer_norm = &qvitp_layer_norm_f32_scalar,
     .rescale = &qvitp_rescale_f32_scalar,
     .encode = &qvitp_encode_f32_scalar,

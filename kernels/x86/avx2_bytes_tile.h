@@ -37,7 +37,7 @@ static inline size_t qvitp_256_steps(int32_t a_max, int32_t b_max)
     return fit > 1 ? (size_t)fit : 1;
 }
 
-/* The tile's sums to t, scaled; for S32 output as they are. m and multiply are constants wherever this and
+/* The tile's sums to t, scaled; for S32 and SUM output as they are. m and multiply are constants wherever this and
  * the following are called. */
 QVITP_INLINE256 void qvitp_256_sum_plain(const struct qvitp_tile *tile, size_t m,
                                          const struct qvitp_epilogue *e,
@@ -53,7 +53,7 @@ QVITP_INLINE256 void qvitp_256_sum_plain(const struct qvitp_tile *tile, size_t m
         QVITP_UNROLL
         for (size_t i = 0; i < m; i++) c[i][0] = init[0], c[i][1] = init[1];
         multiply(tile, rows, first, end, steps, c);
-        if (e->out == QVITP_OUT_S32)
+        if (qvitp_256_is_bare(e))
             qvitp_256_store_sums(m, c, t);
         else
             qvitp_256_add_scaled(m, e, column, block, c, t);

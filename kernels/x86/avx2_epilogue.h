@@ -68,10 +68,7 @@ QVITP_INLINE256 void qvitp_256_add_residual(size_t i, const struct qvitp_tile *t
 QVITP_INLINE256 __m256 qvitp_256_rescaled(__m256 t, size_t column, const struct qvitp_epilogue *e)
 {
     __m256 mul = _mm256_load_ps(e->mul + column);
-    if (e->mul_neg) {
-        __m256 negative = _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ);
-        mul = _mm256_blendv_ps(mul, _mm256_load_ps(e->mul_neg + column), negative);
-    }
+    if (e->mul_neg) mul = _mm256_blendv_ps(mul, _mm256_load_ps(e->mul_neg + column), t);
     return qvitp_256_step(t, mul, _mm256_load_ps(e->add + column));
 }
 
@@ -96,7 +93,24 @@ QVITP_INLINE256 void qvitp_256_put(size_t i, const struct qvitp_tile *tile,
         memcpy(out, &codes, tile->n);
 }
 
-/* The whole tile, from its scaled sums on, or, for S32 output, from its sums, which are integers. */
+/* Whether a tile's sums are stored unscaled. */
+static inline int qvitp_256_is_bare(const struct qvitp_epilogue *e)
+{
+    return e->out == QVITP_OUT_S32 || e->out == QVITP_OUT_SUM;
+}
+
+/* The whole tile's integer sums as floats. */
+QVITP_INLINE256 void qvitp_256_put_sums(float sums[][16], const struct qvitp_tile *tile)
+{
+    float *out = tile->out;
+    for (size_t i = 0; i < tile->m; i++, out += tile->ldo) {
+        const __m256i *row = (const __m256i *)(void *)sums[i];
+        _mm256_storeu_ps(out, _mm256_cvtepi32_ps(row[0]));
+        _mm256_storeu_ps(out + 8, _mm256_cvtepi32_ps(row[1]));
+    }
+}
+
+/* The whole tile, from its scaled sums on, or, for S32 and SUM output, from its sums, which are integers. */
 QVITP_INLINE256 void qvitp_256_finish_tile(float sums[][16], const struct qvitp_tile *tile,
                                            const struct qvitp_epilogue *e)
 {
@@ -106,11 +120,16 @@ QVITP_INLINE256 void qvitp_256_finish_tile(float sums[][16], const struct qvitp_
             memcpy(out, sums[i], tile->n * sizeof *out);
         return;
     }
+    if (e->out == QVITP_OUT_SUM) {
+        qvitp_256_put_sums(sums, tile);
+        return;
+    }
     const float *bias = e->bias + tile->column;
     for (size_t i = 0; i < tile->m; i++) {
         __m256 t[2] = {_mm256_add_ps(_mm256_load_ps(sums[i]), _mm256_load_ps(bias)),
                        _mm256_add_ps(_mm256_load_ps(sums[i] + 8), _mm256_load_ps(bias + 8))};
-        if (e->gelu) qvitp_256_gelu(2, t);
+        if (e->gelu == QVITP_GELU_FULL) qvitp_256_gelu(t, 0);
+        if (e->gelu == QVITP_GELU_IN_UNITS) qvitp_256_gelu(t, 1);
         if (e->residual != QVITP_RESIDUAL_NONE) qvitp_256_add_residual(i, tile, e, t);
         if (e->mul) {
             t[0] = qvitp_256_rescaled(t[0], tile->column, e);

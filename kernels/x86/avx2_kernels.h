@@ -9,6 +9,7 @@ extern const struct qvitp_gemm_kernel qvitp_gemm_u8s7_6x16_avx2;
 extern const struct qvitp_gemm_kernel qvitp_gemm_t8s8_3x16_avx2;
 extern const struct qvitp_gemm_kernel qvitp_gemm_f32_6x16_avx2;
 extern const struct qvitp_named_softmax qvitp_softmax_f32_avx2;
+extern const struct qvitp_named_softmax_codes qvitp_softmax_u8_avx2;
 extern const struct qvitp_named_layer_norm qvitp_layer_norm_f32_avx2;
 extern const struct qvitp_named_rescale qvitp_rescale_f32_avx2;
 extern const struct qvitp_named_encode qvitp_encode_f32_avx2;

@@ -141,10 +141,8 @@ QVITP_INLINE256 void qvitp_256_exp(size_t count, __m256 x[])
  * The coefficients of 8 cubics, whose places in the table are given in bytes: each is one load of 16 bytes,
  * and what is loaded is transposed. vpermps in tables of registers takes twice as long.
  */
-QVITP_INLINE256 void qvitp_256_cubics(const uint32_t at[8], __m256 c[4])
+QVITP_INLINE256 void qvitp_256_cubics(const float table[][4], const uint32_t at[8], __m256 c[4])
 {
-    static const float table[QVITP_GELU_SEGMENTS][4]
-        __attribute__((aligned(64))) = {QVITP_GELU_CUBICS(QVITP_GELU_CUBIC)};
     __m256 row[4];
     QVITP_UNROLL
     for (size_t i = 0; i < 4; i++) {
@@ -162,25 +160,28 @@ QVITP_INLINE256 void qvitp_256_cubics(const uint32_t at[8], __m256 c[4])
     c[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c23_of_01, c23_of_23));
 }
 
-/* x = GELU(x) of `count` vectors, one or two, together as by qvitp_256_exp. */
-QVITP_INLINE256 void qvitp_256_gelu(size_t count, __m256 x[])
+/* x = GELU(x) of two vectors, together as by qvitp_256_exp, or, if in_units, a constant, of numbers in units. */
+QVITP_INLINE256 void qvitp_256_gelu(__m256 x[2], int in_units)
 {
-    enum { MOST = 2 };
-    uint32_t at[MOST][8] __attribute__((aligned(32)));
-    __m256 f[MOST];
+    static const float full[QVITP_GELU_SEGMENTS][4]
+        __attribute__((aligned(64))) = {QVITP_GELU_CUBICS(QVITP_GELU_CUBIC)};
+    static const float units[16][4]
+        __attribute__((aligned(64))) = {QVITP_GELU_UNIT_CUBICS(QVITP_GELU_CUBIC)};
+    uint32_t at[2][8] __attribute__((aligned(32)));
+    __m256 f[2], last = _mm256_set1_ps(in_units ? QVITP_GELU_LAST_UNIT : QVITP_GELU_LAST);
     QVITP_UNROLL
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < 2; i++) {
         __m256 t = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x[i]);
-        t = _mm256_mul_ps(t, _mm256_set1_ps(QVITP_GELU_SCALE));
-        t = _mm256_min_ps(t, _mm256_set1_ps(QVITP_GELU_LAST));
+        if (!in_units) t = _mm256_mul_ps(t, _mm256_set1_ps(QVITP_GELU_SCALE));
+        t = _mm256_min_ps(t, last);
         __m256i segment = _mm256_cvttps_epi32(t);
-        f[i] = _mm256_sub_ps(t, _mm256_cvtepi32_ps(segment));
+        f[i] = in_units ? t : _mm256_sub_ps(t, _mm256_cvtepi32_ps(segment));
         _mm256_store_si256((__m256i *)at[i], _mm256_slli_epi32(segment, 4));
     }
     QVITP_UNROLL
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < 2; i++) {
         __m256 c[4];
-        qvitp_256_cubics(at[i], c);
+        qvitp_256_cubics(in_units ? units : full, at[i], c);
         __m256 g = qvitp_256_step(c[3], f[i], c[2]);
         g = qvitp_256_step(qvitp_256_step(g, f[i], c[1]), f[i], c[0]);
         x[i] = _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x[i]), g);

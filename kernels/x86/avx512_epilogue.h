@@ -104,28 +104,28 @@ QVITP_INLINE512 void qvitp_512_add_residual(__m512 t[2], const struct qvitp_512_
     }
 }
 
+/* Chosen by the sign itself: a comparison would make a mask, which costs the products beside it two cycles. */
 QVITP_INLINE512 __m512 qvitp_512_rescale(__m512 t, size_t column, const struct qvitp_epilogue *e)
 {
     __m512 mul = _mm512_load_ps(e->mul + column);
     if (e->mul_neg) {
-        __mmask16 negative = _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ);
-        mul = _mm512_mask_load_ps(mul, negative, e->mul_neg + column);
+        /* Where the first operand has ones, bits of the second, else of the third. */
+        enum { CHOOSE = 0xCA };
+        __m512i negative = _mm512_srai_epi32(_mm512_castps_si512(t), 31);
+        __m512i neg = _mm512_load_si512(e->mul_neg + column);
+        mul = _mm512_castsi512_ps(
+            _mm512_ternarylogic_epi32(negative, neg, _mm512_castps_si512(mul), CHOOSE));
     }
     return qvitp_512_step(t, mul, _mm512_load_ps(e->add + column));
-}
-
-QVITP_INLINE512 void qvitp_512_store_codes(__m512 t, char *out, __mmask16 in,
-                                           const struct qvitp_epilogue *e)
-{
-    t = qvitp_512_clamp(t, _mm512_set1_ps(e->lo), _mm512_set1_ps(e->hi));
-    qvitp_512_store_16_bytes(out, in, qvitp_512_code(t));
 }
 
 /* Everything after the bias, for the next row. Its codes are stored by one instruction. */
 QVITP_INLINE512 void qvitp_512_finish(__m512 t[2], const struct qvitp_512_rest *r,
                                       const struct qvitp_epilogue *e)
 {
-    if (e->gelu) t[0] = qvitp_512_gelu(t[0]), t[1] = qvitp_512_gelu(t[1]);
+    if (e->gelu == QVITP_GELU_FULL) t[0] = qvitp_512_gelu(t[0]), t[1] = qvitp_512_gelu(t[1]);
+    if (e->gelu == QVITP_GELU_IN_UNITS)
+        t[0] = qvitp_512_gelu_units(t[0]), t[1] = qvitp_512_gelu_units(t[1]);
     if (e->residual != QVITP_RESIDUAL_NONE) qvitp_512_add_residual(t, r, e);
     if (e->mul) {
         t[0] = qvitp_512_rescale(t[0], r->column, e);

@@ -101,30 +101,32 @@ QVITP_INLINE512 void qvitp_512_exp(size_t count, __m512 x[])
     }
 }
 
-/* Where |x| lies among the segments of GELU's bump. */
-QVITP_INLINE512 __m512 qvitp_512_gelu_place(__m512 x)
-{
-    __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
-    return _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
-}
+/* The coefficients c, a constant, of GELU's cubics; as a table. */
+#define QVITP_512_COEFFICIENTS(cubics)                                                             \
+    {                                                                                              \
+        {cubics(QVITP_512_C0)}, {cubics(QVITP_512_C1)}, {cubics(QVITP_512_C2)},                    \
+        {                                                                                          \
+            cubics(QVITP_512_C3)                                                                   \
+        }                                                                                          \
+    }
+#define QVITP_512_C0(c0, c1, c2, c3) c0
+#define QVITP_512_C1(c0, c1, c2, c3) c1
+#define QVITP_512_C2(c0, c1, c2, c3) c2
+#define QVITP_512_C3(c0, c1, c2, c3) c3
 
-/* Coefficient c, a constant, of the cubics of 16 segments: all 32 are two registers, in which vpermt2ps looks up. */
+/* Coefficient c of the cubics of 16 segments: all 32 are two registers, in which vpermt2ps looks up. */
 QVITP_INLINE512 __m512 qvitp_512_gelu_coefficient(size_t c, __m512i segment)
 {
-#define C0(c0, c1, c2, c3) c0
-#define C1(c0, c1, c2, c3) c1
-#define C2(c0, c1, c2, c3) c2
-#define C3(c0, c1, c2, c3) c3
-    static const float table[4][QVITP_GELU_SEGMENTS]
-        __attribute__((aligned(64))) = {{QVITP_GELU_CUBICS(C0)},
-                                        {QVITP_GELU_CUBICS(C1)},
-                                        {QVITP_GELU_CUBICS(C2)},
-                                        {QVITP_GELU_CUBICS(C3)}};
-#undef C0
-#undef C1
-#undef C2
-#undef C3
+    static const float table[4][QVITP_GELU_SEGMENTS] __attribute__((aligned(64))) =
+        QVITP_512_COEFFICIENTS(QVITP_GELU_CUBICS);
     return _mm512_permutex2var_ps(_mm512_load_ps(table[c]), segment, _mm512_load_ps(table[c] + 16));
+}
+/* Of GELU in units: all 16 are one register, in which a look-up costs nothing beside products. */
+QVITP_INLINE512 __m512 qvitp_512_unit_coefficient(size_t c, __m512i segment)
+{
+    static const float table[4][16] __attribute__((aligned(64))) =
+        QVITP_512_COEFFICIENTS(QVITP_GELU_UNIT_CUBICS);
+    return _mm512_permutexvar_ps(segment, _mm512_load_ps(table[c]));
 }
 
 QVITP_INLINE512 __m512 qvitp_512_gelu_end(__m512 x, __m512 bump)
@@ -134,13 +136,32 @@ QVITP_INLINE512 __m512 qvitp_512_gelu_end(__m512 x, __m512 bump)
 
 QVITP_INLINE512 __m512 qvitp_512_gelu(__m512 x)
 {
-    __m512 t = qvitp_512_gelu_place(x);
+    __m512 t = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(QVITP_GELU_SCALE));
+    t = _mm512_min_ps(t, _mm512_set1_ps(QVITP_GELU_LAST));
     __m512i segment = _mm512_cvttps_epi32(t);
     t = _mm512_sub_ps(t, _mm512_cvtepi32_ps(segment));
     __m512 g = qvitp_512_gelu_coefficient(3, segment);
     g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(2, segment));
     g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(1, segment));
     g = qvitp_512_step(g, t, qvitp_512_gelu_coefficient(0, segment));
+    return qvitp_512_gelu_end(x, g);
+}
+
+/* |x|, no further than the last segment, where NaN is too. */
+QVITP_INLINE512 __m512 qvitp_512_unit_place(__m512 x)
+{
+    enum { SMALLER_MAGNITUDE = 0xA };
+    return _mm512_range_ps(x, _mm512_set1_ps(QVITP_GELU_LAST_UNIT), SMALLER_MAGNITUDE);
+}
+
+QVITP_INLINE512 __m512 qvitp_512_gelu_units(__m512 x)
+{
+    __m512 t = qvitp_512_unit_place(x);
+    __m512i segment = _mm512_cvttps_epi32(t);
+    __m512 g = qvitp_512_unit_coefficient(3, segment);
+    g = qvitp_512_step(g, t, qvitp_512_unit_coefficient(2, segment));
+    g = qvitp_512_step(g, t, qvitp_512_unit_coefficient(1, segment));
+    g = qvitp_512_step(g, t, qvitp_512_unit_coefficient(0, segment));
     return qvitp_512_gelu_end(x, g);
 }
 

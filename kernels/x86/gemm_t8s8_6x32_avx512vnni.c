@@ -153,7 +153,7 @@ struct steps {
 QVITP_INLINE512 int find_steps(const struct qvitp_tile *tile, struct steps *steps)
 {
     size_t count = 0, all = tile->m * tile->k / KSTEP, words = tile->k / 64 + (tile->k % 64 != 0);
-    if (tile->m > SPARSE_MR || words > WORDS) return 0;
+    if (words > WORDS) return 0;
     steps->words = words;
     for (size_t i = 0; i < tile->m; i++) {
         const uint8_t *row = (const uint8_t *)tile->a2 + (ptrdiff_t)i * tile->lda;
@@ -225,14 +225,28 @@ QVITP_INLINE512 void run_dense(const struct qvitp_tile *tile, const struct qvitp
     while (rest.rows) finish_row(&rest, e);
 }
 
+/* Rows of which some may be sparse and others not, a strip at a time. */
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_tile *tile,
                                         const struct qvitp_epilogue *e)
 {
+    struct qvitp_tile strip = *tile;
     struct steps steps;
-    if (find_steps(tile, &steps))
-        run_sparse(tile, e, &steps);
-    else
-        run_dense(tile, e);
+    const ptrdiff_t out_size = e->out == QVITP_OUT_CODE ? 1 : 4;
+    const ptrdiff_t residual_size = e->residual == QVITP_RESIDUAL_F32 ? 4 : 1;
+    for (size_t strips = (tile->m + SPARSE_MR - 1) / SPARSE_MR, left = tile->m; strips; strips--) {
+        strip.m = (left + strips - 1) / strips; /* of almost equal size */
+        if (find_steps(&strip, &steps))
+            run_sparse(&strip, e, &steps);
+        else
+            run_dense(&strip, e);
+        ptrdiff_t rows = (ptrdiff_t)strip.m;
+        left -= strip.m;
+        strip.a = (const char *)strip.a + rows * tile->lda;
+        strip.a2 = (const char *)strip.a2 + rows * tile->lda;
+        strip.out = (char *)strip.out + rows * tile->ldo * out_size;
+        if (e->residual != QVITP_RESIDUAL_NONE)
+            strip.residual = (const char *)strip.residual + rows * tile->ldr * residual_size;
+    }
 }
 
 const struct qvitp_gemm_kernel qvitp_gemm_t8s8_6x32_avx512vnni = {

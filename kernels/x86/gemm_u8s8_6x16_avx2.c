@@ -47,13 +47,13 @@ QVITP_INLINE256 void multiply(const struct qvitp_tile *tile, size_t m,
     }
 }
 
-/* The tile's sums to t, scaled; for S32 output as they are. */
+/* The tile's sums to t, scaled; for S32 and SUM output as they are. */
 QVITP_INLINE256 void sum(const struct qvitp_tile *tile, size_t m, const struct qvitp_epilogue *e,
                          float t[][NR])
 {
     __m256i c[MR][2];
     multiply(tile, m, e, tile->column, 0, tile->k, c);
-    if (e->out != QVITP_OUT_S32) {
+    if (!qvitp_256_is_bare(e)) {
         qvitp_256_add_scaled(m, e, tile->column, 0, c, t);
         return;
     }

@@ -20,6 +20,7 @@ const struct qvitp_kernels qvitp_kernels_avx2 = {
     .stage_s16 = qvitp_stage_u8s16_avx2,
     .expand = qvitp_expand_u4_avx2,
     .softmax = &qvitp_softmax_f32_avx2,
+    .softmax_codes = &qvitp_softmax_u8_avx2,
     .layer_norm = &qvitp_layer_norm_f32_avx2,
     .rescale = &qvitp_rescale_f32_avx2,
     .encode = &qvitp_encode_f32_avx2,

@@ -19,6 +19,7 @@ const struct qvitp_kernels qvitp_kernels_avx512vnni = {
     .gemm_u8s7_k = &qvitp_gemm_u8s8_14x32_avx512vnni,
     .gemm_t8s8_k = &qvitp_gemm_t8s8_8x32_avx512vnni,
     .softmax = &qvitp_softmax_f32_avx512vnni,
+    .softmax_codes = &qvitp_softmax_u8_avx512vnni,
     .layer_norm = &qvitp_layer_norm_f32_avx512vnni,
     .rescale = &qvitp_rescale_f32_avx512vnni,
     .encode = &qvitp_encode_f32_avx512vnni,

@@ -47,6 +47,39 @@
         1.9152066f
 
 /*
+ * A softmax that gives codes of 8 bits works with whole numbers of 16 bits, of which a register holds twice as
+ * many. A score's depth is how far it lies below the largest, in 1024ths of an octave, a whole number. Its
+ * mantissa is 2^(-depth % 1024 / 1024) in 65536ths: entry depth / 32 % 32 of a table times a straight line in
+ * depth % 32, without the lower 16 bits. depth / 1024 is how far that is shifted. Relative error: 3.4e-4 for
+ * the rounding of the depth, 9e-5 for the rest.
+ */
+#define QVITP_SOFTMAX_OCTAVE 1024
+#define QVITP_SOFTMAX_MOST                                                                         \
+    131071 /* columns of a row: sums of their exponentials fit 32 bits, unsigned */
+#define QVITP_SOFTMAX_ONE 32768.0f     /* 1, among the exponentials: the largest is 32767 */
+#define QVITP_SOFTMAX_STEPS 1477.3197f /* 1024 / ln 2: depth of a score that is less by one */
+#define QVITP_SOFTMAX_DEEPEST 65535.0f /* 64 octaves: what lies deeper lies there, and is 0 */
+#define QVITP_SOFTMAX_FINE(j) (65535 - ((j)*1405 >> 5)) /* 65535 * 2^(-j / 1024), j = 0..31 */
+
+/* Plain codes are made of the shifted exponentials, if codes of 16 bits so leave so many behind the point; else, as a
+ * twin's are, of mantissas, which are exact for small exponentials too. */
+#define QVITP_SOFTMAX_FRACTION 5
+
+/* 65535 * 2^(-i / 32), i = 0..31; a macro, as above */
+#define QVITP_SOFTMAX_COARSE                                                                       \
+    65535, 64131, 62757, 61412, 60096, 58808, 57548, 56315, 55108, 53927, 52772, 51641, 50534,     \
+        49452, 48392, 47355, 46340, 45347, 44376, 43425, 42494, 41584, 40693, 39821, 38967, 38132, \
+        37315, 36516, 35733, 34968, 34218, 33485
+
+/*
+ * Sums of products need not become scores before they become depths: where nothing is added to them, they are
+ * multiplied by the scale and the steps at once, if heads are at most so wide, whose sums differ by less than 2^24,
+ * and if no depth reaches 2^31.
+ */
+#define QVITP_SOFTMAX_SUM_DIM 256
+#define QVITP_SOFTMAX_SUM_STEPS 127.0f
+
+/*
  * GELU(x) = max(0, x) - g(|x|), where g(u) = u * Phi(-u) is a small bump on [0, 6): 32 cubics, the
  * coefficients c0 + c1 f + c2 f^2 + c3 f^3 of each fitted at the Chebyshev points of its segment.
  * f is the position inside the segment, in [0, 1). Largest error of the whole: 1.3e-6, absolute.
@@ -90,6 +123,36 @@
     C(1.46874015e-07f, -1.48538291e-07f, 6.86133674e-08f, -1.4799423e-08f),                        \
     C(5.21622425e-08f, -5.45493748e-08f, 2.60217483e-08f, -5.75748604e-09f),                       \
     C(1.7882364e-08f, -1.9314621e-08f, 9.50141477e-09f, -2.15345941e-09f)
+/* clang-format on */
+
+/*
+ * The same where codes of 8 bits follow: of numbers in units of 5/16, by 16 cubics, one a unit, as many as a register
+ * holds, of the number itself and not of its place in the segment. Result and coefficients are in that unit too: who
+ * makes a plan moves it into the scales before and after. Largest error: 6e-6, absolute, not in units.
+ */
+enum { QVITP_GELU_NONE, QVITP_GELU_FULL, QVITP_GELU_IN_UNITS };
+#define QVITP_GELU_UNIT 0.3125f
+#define QVITP_GELU_UNITS 3.2f           /* 1 / 0.3125 */
+#define QVITP_GELU_LAST_UNIT 15.999999f /* the largest float below 16 */
+
+/* clang-format off */
+#define QVITP_GELU_UNIT_CUBICS(C)                                                                  \
+    C(0.0f, 0.500358462f, -0.126855105f, 0.00380985718f),                                          \
+    C(-0.00637725228f, 0.518739522f, -0.145298675f, 0.0102569796f),                                \
+    C(-0.021875415f, 0.543400049f, -0.158477858f, 0.0126195755f),                                  \
+    C(0.0316460021f, 0.492615044f, -0.142391756f, 0.0109182466f),                                  \
+    C(0.297030002f, 0.29564321f, -0.0935410783f, 0.00686972216f),                                  \
+    C(0.81847024f, -0.0170899611f, -0.0309174377f, 0.00268278876f),                                \
+    C(1.42765594f, -0.323214829f, 0.0204181522f, -0.000189990868f),                                \
+    C(1.84233904f, -0.502937615f, 0.0464013331f, -0.00144305709f),                                 \
+    C(1.88119268f, -0.518949568f, 0.0485849231f, -0.00154170755f),                                 \
+    C(1.57724702f, -0.418200672f, 0.0374480374f, -0.00113115448f),                                 \
+    C(1.11128151f, -0.278344721f, 0.0234500505f, -0.000663949933f),                                \
+    C(0.668346643f, -0.157232344f, 0.0124076679f, -0.000328241964f),                               \
+    C(0.346958399f, -0.0765877888f, 0.00566051994f, -0.000140022603f),                             \
+    C(0.156763092f, -0.0325032063f, 0.00225366536f, -5.22418886e-05f),                             \
+    C(0.0620365441f, -0.0121054985f, 0.000789282145f, -1.71916581e-05f),                           \
+    C(0.0216092728f, -0.00397776673f, 0.00024450972f, -5.01829072e-06f)
 /* clang-format on */
 
 /* A C: a row of coefficients. */

@@ -75,6 +75,7 @@ static void lay_out(struct qvit_plan *plan, struct qvitp_carver *c)
     struct qvitp_attention *p = (struct qvitp_attention *)plan;
     size_t columns = qvitp_mul(p->heads, p->head_columns);
     p->score_scale = qvitp_carve(c, p->heads, sizeof(float));
+    p->sum_steps = qvitp_carve(c, p->heads, sizeof(float));
     p->init = qvitp_carve(c, columns, sizeof *p->init);
     p->scale = qvitp_carve(c, columns, sizeof(float));
     p->scale2 = qvitp_carve(c, columns, sizeof(float));
@@ -91,6 +92,9 @@ static void set_scales(struct qvitp_attention *p, const qvit_attention_options *
     struct qvitp_coder key = qvitp_head_coder(o->key.quantizer, h);
     struct qvitp_coder probability = qvitp_quantizer_coder(o->probability.quantizer, 0);
     p->score_scale[h] = query.scale * key.scale * o->score_scale;
+    float steps = p->score_scale[h] * QVITP_SOFTMAX_STEPS;
+    int small = p->dim <= QVITP_SOFTMAX_SUM_DIM && steps <= QVITP_SOFTMAX_SUM_STEPS;
+    p->sum_steps[h] = small && steps >= 0 ? steps : -1;
     for (size_t j = 0; j < p->dim; j++) {
         size_t channel = qvitp_order_at(order, h * p->dim + j);
         struct qvitp_coder value = qvitp_column_coder(o->value.quantizer, channel);
@@ -152,12 +156,15 @@ static qvit_status set_heads(struct qvitp_attention *p, const qvit_attention_opt
     return status;
 }
 
+/* Kernels that read bytes read the probabilities as the softmax writes them: joined, in two planes, or plain. */
 static void set_softmax(struct qvitp_attention *p, const qvit_port *port)
 {
-    p->softmax.out = QVITP_OUT_F32;
+    const struct qvitp_left *left = &p->probability;
     if (!port->quantizer) return;
+    p->writes_ready = left->kernel->a_form == QVITP_A_U8;
+    if (p->writes_ready && left->stage_form == QVITP_STAGE_JOINED_SOFTMAX)
+        p->softmax.high = left->high;
     struct qvitp_coder c = qvitp_quantizer_coder(port->quantizer, 0);
-    p->softmax.out = QVITP_OUT_CODE;
     p->softmax.hi = c.hi;
     p->softmax.mul = 1.0f / c.scale;
     if (c.scheme != QVIT_SCHEME_TWIN_SOFTMAX) return;
@@ -189,7 +196,9 @@ static void explain(struct qvitp_attention *p, const qvit_attention_options *o)
              p->dim, qvitp_dtype_name(o->query.dtype), qvitp_dtype_name(o->key.dtype), probability,
              qvitp_dtype_name(o->output.dtype));
     snprintf(kernels, sizeof kernels, "%s, %s, %s", p->query.kernel->name,
-             p->base.engine->kernels.softmax->name, p->probability.kernel->name);
+             o->query.quantizer ? p->base.engine->kernels.softmax_codes->name
+                                : p->base.engine->kernels.softmax->name,
+             p->probability.kernel->name);
     p->base.kernel = p->query.kernel->name;
     qvitp_plan_explain(&p->base, what, kernels);
 }

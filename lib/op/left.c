@@ -176,6 +176,11 @@ size_t qvitp_left_element(const struct qvitp_left *left)
     return left->kernel->a_form == QVITP_A_F32 ? 4 : left->kernel->a_form == QVITP_A_S16 ? 2 : 1;
 }
 
+size_t qvitp_left_row_bytes(const struct qvitp_left *left, size_t k)
+{
+    return qvitp_mul(qvitp_left_packed_k(left, k), qvitp_left_element(left));
+}
+
 size_t qvitp_left_rows(const struct qvitp_left *left)
 {
     return (size_t)left->kernel->mr * (left->kernel->tall ? 2 : 1);
@@ -183,8 +188,7 @@ size_t qvitp_left_rows(const struct qvitp_left *left)
 
 size_t qvitp_left_plane_bytes(const struct qvitp_left *left, size_t k)
 {
-    size_t packed = qvitp_left_packed_k(left, k);
-    size_t bytes = qvitp_mul(qvitp_mul(qvitp_left_rows(left), packed), qvitp_left_element(left));
+    size_t bytes = qvitp_mul(qvitp_left_rows(left), qvitp_left_row_bytes(left, k));
     return qvitp_round_up(bytes, QVIT_ALIGNMENT);
 }
 

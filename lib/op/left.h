@@ -83,5 +83,7 @@ size_t qvitp_left_staged_bytes(const struct qvitp_left *left, size_t k);
 /* Whether rows of k codes can be multiplied where they lie; bytes of an element as the kernel reads it. */
 int qvitp_left_in_place(const struct qvitp_left *left, size_t k);
 size_t qvitp_left_element(const struct qvitp_left *left);
+/* Of a plane's staged row of k codes. */
+size_t qvitp_left_row_bytes(const struct qvitp_left *left, size_t k);
 
 #endif

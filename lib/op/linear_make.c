@@ -322,6 +322,24 @@ static qvit_status check_finite(const struct qvitp_linear *p, qvit_error *error)
     return QVIT_OK;
 }
 
+/* Where codes follow, GELU's unit moves into what is multiplied before and after (numerics.h). */
+static void fold_gelu(struct qvitp_linear *p)
+{
+    struct qvitp_epilogue *e = &p->epilogue;
+    if (!e->gelu || e->out != QVITP_OUT_CODE || e->residual != QVITP_RESIDUAL_NONE) return;
+    e->gelu = QVITP_GELU_IN_UNITS;
+    for (size_t h = 0; h < p->k_blocks.count; h++)
+        for (size_t j = 0; j < p->n; j++) {
+            p->scale[place(p, h, j)] *= QVITP_GELU_UNITS;
+            if (p->left.twin) p->scale2[place(p, h, j)] *= QVITP_GELU_UNITS;
+        }
+    for (size_t j = 0; j < p->n; j++) {
+        p->bias[j] *= QVITP_GELU_UNITS;
+        p->mul[j] *= QVITP_GELU_UNIT;
+        if (e->mul_neg) p->mul_neg[j] *= QVITP_GELU_UNIT;
+    }
+}
+
 static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_error *error)
 {
     const qvit_linear_options *o = s->options;
@@ -338,7 +356,8 @@ static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_er
                                  .low = p->left.low,
                                  .high = p->left.high,
                                  .bias = p->bias,
-                                 .gelu = o->activation == QVIT_ACTIVATION_GELU};
+                                 .gelu = o->activation == QVIT_ACTIVATION_GELU ? QVITP_GELU_FULL
+                                                                               : QVITP_GELU_NONE};
     if (p->left.k_blocks) {
         e->k_blocks = p->k_blocks.count;
         e->k_ends = p->k_blocks.ends;
@@ -346,6 +365,7 @@ static qvit_status build(struct qvitp_linear *p, const struct source *s, qvit_er
     set_residual(e, &o->residual);
     struct qvitp_output output = {&o->output, o->output_scale, o->output_shift, s->output_order};
     qvitp_output_fill(&output, 0, p->n, p->mul, p->mul_neg, p->add, e);
+    if (s->sides.input) fold_gelu(p);
     if (s->sides.input)
         qvitp_epilogue_fold(e, p->left.kernel->nr, p->n, p->scale, p->scale2, p->bias, p->mul,
                             p->add);

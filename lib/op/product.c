@@ -63,9 +63,10 @@ static void stage_rows(const struct qvitp_block *b, size_t row, size_t m, size_t
                   blocks->ends[h]);
 }
 
-static int reads_in_place(const struct qvitp_block *b)
+/* Whether its rows can be multiplied where they lie. */
+static int is_ready(const struct qvitp_block *b)
 {
-    return !b->a_index && qvitp_left_in_place(b->left, b->k);
+    return b->ready || (!b->a_index && qvitp_left_in_place(b->left, b->k));
 }
 
 /* Points the tile at its left rows, staging them first where they cannot be read in place. */
@@ -73,9 +74,10 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
 {
     const struct qvitp_left *left = b->left;
     tile->k = qvitp_left_packed_k(left, b->k);
-    if (reads_in_place(b)) {
+    if (is_ready(b)) {
         tile->a = left_row(b, row);
         tile->lda = b->lda;
+        if (b->a2) tile->a2 = (const char *)b->a2 + (ptrdiff_t)row * b->lda;
         return;
     }
     tile->a = b->staged;
@@ -83,6 +85,17 @@ static void set_left(const struct qvitp_block *b, size_t row, struct qvitp_tile 
     if (left->twin) tile->a2 = (char *)b->staged + qvitp_left_plane_bytes(left, b->k);
     size_t together = b->a_index ? 1 : tile->m; /* rows that follow each other */
     for (size_t i = 0; i < tile->m; i += together) stage_rows(b, row, together, i, tile);
+}
+
+void qvitp_block_stage(struct qvitp_block *block, size_t m, void *staged)
+{
+    struct qvitp_tile all = {.m = m};
+    block->staged = staged;
+    set_left(block, 0, &all);
+    block->a = all.a;
+    block->lda = all.lda;
+    block->a_index = NULL;
+    block->ready = 1;
 }
 
 /* All panels of one row tile, or of many. */
@@ -112,7 +125,7 @@ void qvitp_block_run(const struct qvitp_block *b)
 {
     const struct qvitp_left *left = b->left;
     size_t tiles = qvitp_tiles(b->m, qvitp_left_rows(left));
-    if (left->kernel->tall && reads_in_place(b)) tiles = 1;
+    if (left->kernel->tall && is_ready(b)) tiles = 1;
     for (size_t i = 0; i < tiles; i++) {
         size_t first = qvitp_share(b->m, tiles, i);
         run_tile(b, first, qvitp_share(b->m, tiles, i + 1) - first);

@@ -15,6 +15,8 @@ struct qvitp_block {
     const void *a;                /* rows of the caller's codes or floats */
     ptrdiff_t lda;                /* bytes */
     const int32_t *a_index;       /* NULL, or the place of each row, in rows */
+    int32_t ready;                /* 1: rows are as the kernel reads them, staged already */
+    const void *a2;               /* of ready twins, where they are not joined: the other plane */
     const void *b;                /* the panels, from first_column on */
     size_t first_column, columns; /* first_column: a multiple of the kernel's nr */
     const void *residual;         /* of column 0, row 0 */
@@ -26,6 +28,11 @@ struct qvitp_block {
     void *staged; /* qvitp_left_staged_bytes(left, k); aligned */
 };
 void qvitp_block_run(const struct qvitp_block *block);
+
+/* Points `block`, of whose fields only those of its left operand are read, at rows that are ready: at its rows where they
+ * lie, or at a copy in the form that the kernel reads. For many blocks of the same rows; not of twins or in K-blocks.
+ * staged: m times qvitp_left_row_bytes. */
+void qvitp_block_stage(struct qvitp_block *block, size_t m, void *staged);
 
 /* Number of row tiles that m rows are cut into; they are shares of equal size, but for 1. */
 size_t qvitp_tiles(size_t m, size_t mr);

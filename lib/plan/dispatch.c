@@ -43,6 +43,7 @@ uint64_t qvitp_dispatch(uint64_t isa, struct qvitp_kernels *out)
         if (table->expand) out->expand = table->expand;
         if (table->reorder) out->reorder = table->reorder;
         if (table->softmax) out->softmax = table->softmax;
+        if (table->softmax_codes) out->softmax_codes = table->softmax_codes;
         if (table->layer_norm) out->layer_norm = table->layer_norm;
         if (table->rescale) out->rescale = table->rescale;
         if (table->encode) out->encode = table->encode;

@@ -20,10 +20,12 @@
 float qvitp_ref_round(float x);
 /* clamp(x, lo, hi), NaN gives lo. */
 float qvitp_ref_clamp(float x, float lo, float hi);
-/* exp(x) for x <= 0, relative error 8.1e-8; 0 below -86 and for NaN. */
+/* exp(x) for x <= 0, relative error 4.3e-7 and 9e-8 |x|; 0 below -70 and for NaN. */
 float qvitp_ref_exp(float x);
 /* x Phi(x), absolute error 1.3e-6; NaN stays NaN. */
 float qvitp_ref_gelu(float x);
+/* The same of a number in units of 5/16, in that unit, absolute error 6e-6 of 1: where codes follow. */
+float qvitp_ref_gelu_units(float x);
 /* Sum of x[0..n) in 16 interleaved partials (x[i] goes to partial i % 16), then the fixed tree
  * p[i] += p[i + 8], p[i] += p[i + 4], p[i] += p[i + 2], p[0] + p[1]. */
 float qvitp_ref_sum(const float *x, size_t n);
@@ -44,10 +46,10 @@ float qvitp_ref_decode_twin_softmax(int32_t code, float scale, float scale2, flo
 struct qvitp_ref_epilogue {
     float scale, scale2, bias; /* t = acc * scale + bias, or (lo * scale + hi * scale2) + bias    */
     int32_t high;              /* 0, or of joined ranges: t = (lo + high * hi) * scale + bias     */
-    int32_t twin, gelu;        /* booleans                                                        */
+    int32_t twin, gelu;        /* a boolean; QVITP_GELU_*                                         */
     int32_t has_residual, has_mul;
     float residual;          /* already a float                                                 */
-    float mul, mul_neg, add; /* t = t * (t < 0 ? mul_neg : mul) + add                           */
+    float mul, mul_neg, add; /* t = t * (mul_neg if t's sign is set, else mul) + add             */
 };
 float qvitp_ref_epilogue(int32_t lo, int32_t hi, const struct qvitp_ref_epilogue *e);
 
@@ -76,17 +78,20 @@ void qvitp_ref_gemm_t8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
 
 /* ---- one row each; the equations stand in kernels/kernels.h ---- */
 
-/* e[j] = exp(s[j] - top); returns their sum, or 0 where nothing is left (e is then not defined). */
-float qvitp_ref_softmax_exp(size_t n, const float *scores, const float *bias, const float *mask,
-                            float *e);
 void qvitp_ref_softmax(size_t n, const float *scores, const float *bias, const float *mask,
                        float *probabilities);
-/* e: n floats of scratch memory. relative: NULL, or where the sum goes that codes then are not divided by. */
+
+/* 2^(-depth / 1024) in 2^15ths, whole: what a softmax that gives codes adds up. */
+uint32_t qvitp_ref_exp2(uint32_t depth);
+struct qvitp_ref_softmax_form {
+    float steps; /* depth of a score that is less than the largest by one */
+    float mul, mul2, hi, half;
+};
+/* Codes, twin codes if half > 0. x, depths: n each of scratch memory; x may be scores. relative: NULL, or where the
+ * sum goes that codes then are not divided by. */
 void qvitp_ref_softmax_codes(size_t n, const float *scores, const float *bias, const float *mask,
-                             float mul, float hi, float *e, uint8_t *codes, float *relative);
-void qvitp_ref_softmax_twin(size_t n, const float *scores, const float *bias, const float *mask,
-                            float mul, float mul2, float half, float *e, uint8_t *codes,
-                            float *relative);
+                             const struct qvitp_ref_softmax_form *form, float *x, uint16_t *depths,
+                             uint8_t *codes, float *relative);
 
 /* t = x * factor, and with mul NULL or not, t * mul + add: see struct qvitp_rescale. */
 float qvitp_ref_rescale(float x, float factor, const float *mul, const float *add);
@@ -103,14 +108,15 @@ struct qvitp_ref_attention {
     const int8_t *key, *value;
     size_t query_stride, key_stride, value_stride;
     int32_t query_signed, query_zero;
-    float score_scale;         /* scale of Q times scale of K times the attention's own */
-    float mul, mul2, hi, half; /* of the probabilities' codes, as in the softmax functions */
+    float score_scale;                  /* scale of Q times scale of K times the attention's own */
+    struct qvitp_ref_softmax_form form; /* of the probabilities' codes; steps are not read */
 };
 /* Row i: the probabilities' codes [keys], and the sums of their low and high range (all in lo for plain
- * codes) with V [dim], which qvitp_ref_epilogue turns into outputs. scratch: 2 * keys floats. */
+ * codes) with V [dim], which qvitp_ref_epilogue turns into outputs. scores, depths: keys each of
+ * scratch memory. */
 void qvitp_ref_attention_row(const struct qvitp_ref_attention *attention, size_t i,
-                             const float *bias, const float *mask, float *scratch, uint8_t *codes,
-                             float *relative, int32_t *lo, int32_t *hi);
+                             const float *bias, const float *mask, float *scores, uint16_t *depths,
+                             uint8_t *codes, float *relative, int32_t *lo, int32_t *hi);
 
 /* round(clamp(t, lo, hi)) as a byte. */
 uint8_t qvitp_ref_code(float t, float lo, float hi);

@@ -15,25 +15,32 @@ static int32_t score_sum(const struct qvitp_ref_attention *a, size_t i, size_t j
     return (int32_t)sum;
 }
 
-void qvitp_ref_attention_row(const struct qvitp_ref_attention *a, size_t i, const float *bias,
-                             const float *mask, float *scratch, uint8_t *codes, float *relative,
-                             int32_t *lo, int32_t *hi)
+/* Whether sums become depths by one multiplication (numerics.h). */
+static int takes_sums(const struct qvitp_ref_attention *a)
 {
-    float *scores = scratch, *e = scratch + a->keys;
-    for (size_t j = 0; j < a->keys; j++) scores[j] = (float)score_sum(a, i, j) * a->score_scale;
-    if (a->half > 0) {
-        qvitp_ref_softmax_twin(a->keys, scores, bias, mask, a->mul, a->mul2, a->half, e, codes,
-                               relative);
-    } else {
-        qvitp_ref_softmax_codes(a->keys, scores, bias, mask, a->mul, a->hi, e, codes, relative);
+    float steps = a->score_scale * QVITP_SOFTMAX_STEPS;
+    return a->dim <= QVITP_SOFTMAX_SUM_DIM && steps >= 0 && steps <= QVITP_SOFTMAX_SUM_STEPS;
+}
+
+void qvitp_ref_attention_row(const struct qvitp_ref_attention *a, size_t i, const float *bias,
+                             const float *mask, float *scores, uint16_t *depths, uint8_t *codes,
+                             float *relative, int32_t *lo, int32_t *hi)
+{
+    struct qvitp_ref_softmax_form form = a->form;
+    int sums = !bias && !mask && takes_sums(a);
+    form.steps = sums ? a->score_scale * QVITP_SOFTMAX_STEPS : QVITP_SOFTMAX_STEPS;
+    for (size_t j = 0; j < a->keys; j++) {
+        scores[j] = (float)score_sum(a, i, j);
+        if (!sums) scores[j] = scores[j] * a->score_scale;
     }
+    qvitp_ref_softmax_codes(a->keys, scores, bias, mask, &form, scores, depths, codes, relative);
     for (size_t d = 0; d < a->dim; d++) {
         int64_t low = 0, high = 0;
         for (size_t j = 0; j < a->keys; j++) {
             int32_t code = codes[j], value = a->value[j * a->value_stride + d];
-            int32_t second = a->half > 0 && (float)code >= a->half;
+            int32_t second = a->form.half > 0 && (float)code >= a->form.half;
             low += second ? 0 : (int64_t)code * value;
-            high += second ? (int64_t)(code - (int32_t)a->half) * value : 0;
+            high += second ? (int64_t)(code - (int32_t)a->form.half) * value : 0;
         }
         lo[d] = (int32_t)low;
         hi[d] = (int32_t)high;

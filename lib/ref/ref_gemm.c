@@ -1,6 +1,8 @@
 /* ref_gemm.c - products of codes, and the epilogue that turns accumulators into outputs. */
 #include "ref/ref.h"
 
+#include <math.h>
+
 #include "base/numerics.h"
 
 /* int32 sums are exact by the plan's bound; the int64 makes this true of any input. */
@@ -68,9 +70,10 @@ float qvitp_ref_k_sum(size_t blocks, const int32_t *lo, const int32_t *hi, int32
 float qvitp_ref_finish(float sum, const struct qvitp_ref_epilogue *e)
 {
     float t = sum + e->bias;
-    if (e->gelu) t = qvitp_ref_gelu(t);
+    if (e->gelu == QVITP_GELU_FULL) t = qvitp_ref_gelu(t);
+    if (e->gelu == QVITP_GELU_IN_UNITS) t = qvitp_ref_gelu_units(t);
     if (e->has_residual) t = t + e->residual;
-    if (e->has_mul) t = t * (t < 0 ? e->mul_neg : e->mul) + e->add;
+    if (e->has_mul) t = t * (signbit(t) ? e->mul_neg : e->mul) + e->add;
     return t;
 }
 

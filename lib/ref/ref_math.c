@@ -51,6 +51,16 @@ float qvitp_ref_gelu(float x)
     return (x < 0 ? 0.0f : x) - g;
 }
 
+float qvitp_ref_gelu_units(float x)
+{
+    static const float cubics[16][4] = {QVITP_GELU_UNIT_CUBICS(QVITP_GELU_CUBIC)};
+    float t = x < 0 ? -x : x;
+    t = t < QVITP_GELU_LAST_UNIT ? t : QVITP_GELU_LAST_UNIT;
+    const float *c = cubics[(int32_t)t];
+    float g = ((c[3] * t + c[2]) * t + c[1]) * t + c[0];
+    return (x < 0 ? 0.0f : x) - g;
+}
+
 float qvitp_ref_sum(const float *x, size_t n)
 {
     float p[QVITP_PARTIALS] = {0};

@@ -16,6 +16,7 @@ enum { PLAIN, TWIN, FLOATS };
 enum { RANDOM, MINIMA, MAXIMA, ALTERNATING, ONE_HOT, FEW, FILLS }; /* FEW: in the upper half */
 enum { SLOT_A, SLOT_A2, SLOT_B, SLOT_RESIDUAL, SLOT_OUT, SLOT_ENDS };
 enum { SLOT_VECTORS = SLOT_ENDS + 1 }; /* seven from here on */
+enum { SLOT_TOPS = SLOT_VECTORS + 7 };
 
 static const size_t depths[] = {0, 64, 197, 768, 3072}; /* 0: one of those around the k step */
 
@@ -248,16 +249,16 @@ static void make_epilogue(int out, int gelu, int residual, int mul)
 {
     static const float ranges[][2] = {{0, 255}, {-128, 127}, {-127, 127}, {0, 15}, {-8, 7}, {0, 1}};
     const float *range = ranges[check_below(6)];
-    int s32 = out == QVITP_OUT_S32;
+    int bare = out == QVITP_OUT_S32 || out == QVITP_OUT_SUM;
     c.e = (struct qvitp_epilogue){
         .init = (const int32_t *)(void *)c.vector[INIT],
-        .scale = s32 || c.kind == FLOATS ? NULL : c.vector[SCALE],
+        .scale = bare || c.kind == FLOATS ? NULL : c.vector[SCALE],
         .scale2 = c.kind == TWIN && !c.high ? c.vector[SCALE2] : NULL,
         .low = !c.high  ? 0
                : c.half ? 1
                         : -1, /* negative codes come as magnitudes */
         .high = c.high,
-        .bias = s32 ? NULL : c.vector[BIAS],
+        .bias = bare ? NULL : c.vector[BIAS],
         .mul = mul ? c.vector[MUL] : NULL,
         .mul_neg = mul == 2 ? c.vector[MUL_NEG] : NULL,
         .add = mul ? c.vector[ADD] : NULL,
@@ -335,6 +336,8 @@ static int right(size_t i, size_t j, const float *product)
     size_t at = i * (size_t)c.tile.ldo + j;
     if (c.e.out == QVITP_OUT_S32)
         return ((const int32_t *)c.tile.out)[at] == c.lo[0][i * MAX_NR + j];
+    if (c.e.out == QVITP_OUT_SUM)
+        return ((const float *)c.tile.out)[at] == (float)c.lo[0][i * MAX_NR + j];
     float t = expected(i, j, product);
     if (c.e.out == QVITP_OUT_F32) return check_same_float(((const float *)c.tile.out)[at], t);
     return ((const uint8_t *)c.tile.out)[at] == qvitp_ref_code(t, c.e.lo, c.e.hi);
@@ -362,12 +365,34 @@ static void compare(void)
     check_fail("%zu of %zu elements differ", wrong, c.m * c.n);
 }
 
+/* The rows' largest sums, where they are asked for. */
+static void place_tops(void)
+{
+    if (c.e.out != QVITP_OUT_SUM || check_below(2)) return;
+    int side = c.side == CHECK_LOOSE ? CHECK_BACK : c.side;
+    c.e.tops = check_place(SLOT_TOPS, c.m * 16 * sizeof(float), 64, side);
+}
+
+static void compare_tops(void)
+{
+    for (size_t i = 0; c.e.tops && c.kernel->gives_tops && i < c.m; i++) {
+        float top = -INFINITY, largest = -INFINITY;
+        for (size_t j = 0; j < 16; j++) top = fmaxf(top, c.e.tops[i * 16 + j]);
+        for (size_t j = 0; j < c.n; j++) largest = fmaxf(largest, (float)c.lo[0][i * MAX_NR + j]);
+        if (top != largest)
+            check_fail("row %zu: the largest is %g, not %g", i, (double)top, (double)largest);
+    }
+}
+
 /* ---- one case ---- */
 
 static void run_case(float range, int out, int gelu, int residual, int mul)
 {
-    size_t element = out == QVITP_OUT_CODE ? 1 : 4;
-    size_t stride = c.n + check_below(40) * check_below(2);
+    if (gelu && out == QVITP_OUT_CODE && residual == QVITP_RESIDUAL_NONE && mul && check_below(2))
+        gelu = QVITP_GELU_IN_UNITS;
+    size_t element = out == QVITP_OUT_CODE ? 1 : 4, nr = c.kernel->nr, width = c.n;
+    if (out == QVITP_OUT_SUM) width = (c.n + nr - 1) / nr * nr; /* there is room for whole panels */
+    size_t stride = width + check_below(40) * check_below(2);
     c.padded = (c.k + c.kernel->kstep - 1) / c.kernel->kstep * c.kernel->kstep;
     c.tile = (struct qvitp_tile){.m = c.m, .n = c.n, .k = c.padded, .b_max = c.b_max};
     c.tile.a_max = c.kind == TWIN ? plane_max() : 0;
@@ -386,12 +411,14 @@ static void run_case(float range, int out, int gelu, int residual, int mul)
     make_epilogue(out, gelu, residual, mul);
     place_blocks();
     place_residual();
-    size_t bytes = ((c.m - 1) * stride + c.n) * element;
+    size_t bytes = ((c.m - 1) * stride + width) * element;
     c.tile.out = check_place(SLOT_OUT, bytes, element, c.side);
     c.tile.ldo = (ptrdiff_t)stride;
+    place_tops();
     c.kernel->run(&c.tile, &c.e);
-    check_canaries(SLOT_OUT, c.m, c.n * element, stride * element);
+    check_canaries(SLOT_OUT, c.m, width * element, stride * element);
     compare();
+    compare_tops();
 }
 
 static size_t some_depth(size_t which)
@@ -427,8 +454,8 @@ static void draw_b_max(void)
 static void any_case(float range)
 {
     draw_b_max();
-    int out = (int)check_below(3);
-    if (out == QVITP_OUT_S32 && (c.kind != PLAIN || c.most_blocks > 1)) out = QVITP_OUT_F32;
+    int out = (int)check_below(4), bare = out == QVITP_OUT_S32 || out == QVITP_OUT_SUM;
+    if (bare && (c.kind != PLAIN || c.most_blocks > 1)) out = QVITP_OUT_F32;
     draw_scheme();
     run_case(range, out, (int)check_below(2), (int)check_below(4), (int)check_below(3));
 }

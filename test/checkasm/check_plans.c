@@ -254,6 +254,11 @@ static float reference_linear(const struct linear_case *c, size_t i, size_t j)
         e.mul = 1.0f / (twin ? c->out.scale2 : c->out.scale);
         e.mul_neg = 1.0f / c->out.scale;
         e.add = (float)c->out.zero;
+        if (e.gelu && !e.has_residual) { /* its unit moves into what is around it */
+            e.gelu = QVITP_GELU_IN_UNITS;
+            e.scale *= QVITP_GELU_UNITS, e.scale2 *= QVITP_GELU_UNITS, e.bias *= QVITP_GELU_UNITS;
+            e.mul *= QVITP_GELU_UNIT, e.mul_neg *= QVITP_GELU_UNIT;
+        }
         if (!twin && !e.gelu && !e.has_residual) {
             e.scale *= e.mul, e.scale2 *= e.mul;
             e.bias = e.bias * e.mul + e.add;
@@ -397,11 +402,10 @@ static struct qvitp_ref_attention reference_head(const struct attention_case *c,
                                     .query_signed = c->query.scheme == QVIT_SCHEME_SYMMETRIC,
                                     .query_zero = c->query.zero,
                                     .score_scale = c->query.scale * c->key.scale * c->score_scale,
-                                    .mul = 1.0f / p->scale,
-                                    .hi = p->hi};
+                                    .form = {.mul = 1.0f / p->scale, .hi = p->hi}};
     if (p->scheme != QVIT_SCHEME_TWIN_SOFTMAX) return r;
-    r.mul2 = 1.0f / p->scale2;
-    r.half = (p->hi + 1) / 2;
+    r.form.mul2 = 1.0f / p->scale2;
+    r.form.half = (p->hi + 1) / 2;
     return r;
 }
 
@@ -439,13 +443,14 @@ static float reference_context(const struct attention_case *c, int32_t lo, int32
 static void compare_row(const struct attention_case *c, size_t head, size_t i, const void *y)
 {
     enum { MOST = 256 };
-    float scratch[2 * MOST];
+    float scores[MOST];
+    uint16_t depths[MOST];
     uint8_t codes[MOST];
     int32_t lo[MOST], hi[MOST];
     struct qvitp_ref_attention r = reference_head(c, head);
     const float *mask = c->mask ? c->mask + i * c->keys : NULL;
     float sum = 0, *relative = is_relative(c) ? &sum : NULL;
-    qvitp_ref_attention_row(&r, i, NULL, mask, scratch, codes, relative, lo, hi);
+    qvitp_ref_attention_row(&r, i, NULL, mask, scores, depths, codes, relative, lo, hi);
     for (size_t d = 0; d < c->dim; d++) {
         float expected = reference_context(c, lo[d], hi[d], sum);
         size_t at = (i * c->heads + head) * c->dim + d;

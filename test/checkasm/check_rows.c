@@ -7,7 +7,7 @@
 #include "ref/ref.h"
 
 enum { MAX_N = 1024 };
-enum { SLOT_X, SLOT_BIAS, SLOT_MASK, SLOT_DST };
+enum { SLOT_X, SLOT_BIAS, SLOT_MASK, SLOT_DST, SLOT_DST2 };
 
 static size_t next_length(size_t n) { return n < 70 ? n + 1 : n == 70 ? 197 : n == 197 ? 577 : 0; }
 
@@ -89,81 +89,175 @@ static const float *place_floats(int slot, size_t m, size_t n, size_t stride, in
     return given ? x : NULL;
 }
 
-/* What the reference makes of row i, whose scores were `before`. */
-static void expect_softmax(const struct qvitp_softmax *rows, size_t i, const float *before,
-                           int form, float *floats, uint8_t *codes, float *relative)
-{
-    const float *bias = rows->bias ? rows->bias + (ptrdiff_t)i * rows->ldb : NULL;
-    const float *mask = rows->mask ? rows->mask + (ptrdiff_t)i * rows->ldm : NULL;
-    if (form == 0) qvitp_ref_softmax(rows->n, before, bias, mask, floats);
-    if (form == 1)
-        qvitp_ref_softmax_codes(rows->n, before, bias, mask, rows->mul, rows->hi, floats, codes,
-                                relative);
-    if (form == 2)
-        qvitp_ref_softmax_twin(rows->n, before, bias, mask, rows->mul, rows->mul2, rows->half,
-                               floats, codes, relative);
-}
+/* Scores as the caller lays them out: rows aligned and padded, and what is in the padding must have no effect. */
+static size_t padded_length(size_t n) { return (n + 31) / 32 * 32; }
 
-/* How a row is written: not at all (floats), one scale, twin. */
-static void draw_form(struct qvitp_softmax *rows, int form)
+static float *place_scores(size_t m, size_t n, size_t stride, int side, int content)
 {
-    rows->out = form ? QVITP_OUT_CODE : QVITP_OUT_F32;
-    rows->hi = form == 1 ? (float)((16 << check_below(5)) - 1) : 0;
-    rows->half = form == 2 ? (float)(8 << check_below(5)) : 0;
-    rows->mul =
-        form == 2 ? rows->half * (1 + 30 * fabsf(check_uniform())) : 255 * fabsf(check_uniform());
-    if (form && check_below(16) == 0) rows->mul = INFINITY; /* of a scale next to 0 */
-    if (form == 1 && check_below(2)) rows->mul = rows->hi;
-    rows->mul2 = rows->half - 1;
-}
-
-static void softmax_case(const struct qvitp_kernels *table, size_t n, int content, int form)
-{
-    static float before[MOST_ROWS * (MAX_N + 32)], floats[MAX_N];
-    static uint8_t codes[MAX_N];
-    int side = (int)check_below(CHECK_SIDES), extra = (int)check_below(4);
-    int usual = check_below(2) > 0, relative = form && check_below(2);
-    size_t padded = (n + 15) / 16 * 16, stride = padded + 16 * check_below(3), size = form ? 1 : 4;
-    size_t loose = n + check_below(3), m = 1 + check_below(check_below(4) ? 3 : MOST_ROWS);
-    float sum[MOST_ROWS];
-    struct qvitp_softmax rows = {.m = m, .n = n, .lds = (ptrdiff_t)stride};
-    rows.ldb = rows.ldm = rows.ldd = (ptrdiff_t)loose;
-    check_case("m %zu n %zu content %d form %d extra %d side %d", m, n, content, form, extra, side);
-
-    draw_form(&rows, form);
-    rows.bias = place_floats(SLOT_BIAS, m, n, loose, side, extra & 1, USUAL);
-    rows.mask = place_floats(SLOT_MASK, m, n, loose, side, extra & 2, usual ? USUAL : MASKED);
-    size_t all = (m - 1) * stride + padded;
-    rows.scores =
+    size_t all = (m - 1) * stride + padded_length(n);
+    float *scores =
         check_place(SLOT_X, all * sizeof(float), 64, side == CHECK_LOOSE ? CHECK_BACK : side);
     for (size_t j = 0; j < all; j++)
-        rows.scores[j] = j % stride < n ? score(content, j % stride == 0) : check_special();
-    memcpy(before, rows.scores, all * sizeof *before);
-    rows.dst = check_place(SLOT_DST, ((m - 1) * loose + n) * size, size, side);
-    if (relative) rows.sum = sum;
+        scores[j] = j % stride < n ? score(content, j % stride == 0) : check_special();
+    return scores;
+}
+
+static void softmax_case(const struct qvitp_kernels *table, size_t n, int content)
+{
+    static float before[MOST_ROWS * (MAX_N + 96)], floats[MAX_N];
+    int side = (int)check_below(CHECK_SIDES), extra = (int)check_below(4);
+    int usual = check_below(2) > 0;
+    size_t stride = padded_length(n) + 32 * check_below(3), loose = n + check_below(3);
+    size_t m = 1 + check_below(check_below(4) ? 3 : MOST_ROWS);
+    struct qvitp_softmax rows = {.m = m, .n = n, .lds = (ptrdiff_t)stride};
+    rows.ldb = rows.ldm = rows.ldd = (ptrdiff_t)loose;
+    check_case("m %zu n %zu content %d extra %d side %d", m, n, content, extra, side);
+
+    rows.bias = place_floats(SLOT_BIAS, m, n, loose, side, extra & 1, USUAL);
+    rows.mask = place_floats(SLOT_MASK, m, n, loose, side, extra & 2, usual ? USUAL : MASKED);
+    rows.scores = place_scores(m, n, stride, side, content);
+    memcpy(before, rows.scores, ((m - 1) * stride + n) * sizeof *before);
+    rows.dst = check_place(SLOT_DST, ((m - 1) * loose + n) * sizeof(float), sizeof(float), side);
 
     table->softmax->run(&rows);
     for (size_t i = 0; i < m; i++) {
-        float expected = -1;
-        expect_softmax(&rows, i, before + i * stride, form, floats, codes,
-                       relative ? &expected : NULL);
-        compare_row((uint8_t *)rows.dst + i * loose * size, n, rows.out, floats, codes);
-        if (relative && !check_same_float(sum[i], expected))
-            check_fail("the sum is %.9g, not %.9g", (double)sum[i], (double)expected);
+        qvitp_ref_softmax(n, before + i * stride, rows.bias ? rows.bias + i * loose : NULL,
+                          rows.mask ? rows.mask + i * loose : NULL, floats);
+        compare_row(rows.dst + i * loose, n, QVITP_OUT_F32, floats, NULL);
     }
-    check_canaries(SLOT_DST, m, n * size, loose * size);
+    check_canaries(SLOT_DST, m, n * sizeof(float), loose * sizeof(float));
 }
 
 static void softmax_rows(const struct qvitp_kernels *table)
 {
     for (size_t n = 1; n; n = next_length(n))
         for (int content = 0; content < CONTENTS; content++)
-            for (int i = 0; i < 12; i++) softmax_case(table, n, content, i % 3);
+            for (int i = 0; i < 4; i++) softmax_case(table, n, content);
+}
+
+/* ---- softmax to codes ---- */
+
+/* How rows are written: plain codes; twins as codes, in two planes, joined. */
+enum { CODES, TWINS, PLANES, JOINED, FORMS };
+
+static void draw_form(struct qvitp_softmax_codes *rows, int form)
+{
+    rows->hi = (float)((16 << check_below(5)) - 1);
+    rows->mul = 255 * fabsf(check_uniform());
+    if (form == CODES && check_below(2)) rows->mul = rows->hi;
+    if (form == CODES && check_below(4) == 0) rows->mul *= 1 + 1000 * fabsf(check_uniform());
+    rows->steps = QVITP_SOFTMAX_STEPS * (check_below(2) ? 1 : fabsf(check_uniform()));
+    if (form != CODES) {
+        rows->half = (float)(form == JOINED ? 8 : 8 << check_below(5));
+        rows->mul = rows->half * (1 + 30 * fabsf(check_uniform()));
+        if (check_below(4) == 0) rows->mul = rows->half * (float)(1 << check_below(16));
+        rows->mul2 = rows->half - 1;
+    }
+    if (form == JOINED) rows->high = 1 + (int32_t)check_below(36);
+    if (check_below(16) == 0) rows->mul = INFINITY; /* of a scale next to 0 */
+}
+
+/* Scores that a product leaves: whole numbers, which `steps` make depths of a few octaves or of many. */
+static void make_sums(struct qvitp_softmax_codes *rows, size_t n, size_t stride, float *tops)
+{
+    float size = (float)(1 << check_below(23));
+    rows->sums = 1;
+    rows->steps = fminf(fabsf(check_uniform()) * 16384 / size, QVITP_SOFTMAX_SUM_STEPS);
+    if (check_below(16) == 0) rows->steps = check_below(2) ? 0 : QVITP_SOFTMAX_SUM_STEPS;
+    for (size_t i = 0; i < rows->m; i++) {
+        float *s = rows->scores + i * stride, *top = tops + 16 * i;
+        for (size_t j = 0; j < 16; j++) top[j] = -INFINITY;
+        for (size_t j = 0; j < n; j++) {
+            s[j] = truncf(check_uniform() * size);
+            top[j % 16] = fmaxf(top[j % 16], s[j]);
+        }
+    }
+    if (check_below(2)) rows->tops = tops;
+}
+
+/* The codes that the reference makes of row i, whose scores were `before`. */
+static void expect_codes(const struct qvitp_softmax_codes *rows, size_t i, const float *before,
+                         uint8_t *codes, float *relative)
+{
+    static float x[MAX_N];
+    static uint16_t depths[MAX_N];
+    const float *bias = rows->bias ? rows->bias + (ptrdiff_t)i * rows->ldb : NULL;
+    const float *mask = rows->mask ? rows->mask + (ptrdiff_t)i * rows->ldm : NULL;
+    const struct qvitp_ref_softmax_form form = {rows->steps, rows->mul, rows->mul2, rows->hi,
+                                                rows->half};
+    qvitp_ref_softmax_codes(rows->n, before, bias, mask, &form, x, depths, codes, relative);
+}
+
+/* Codes to one plane of what is written. */
+static void expect_form(const struct qvitp_softmax_codes *rows, int second, uint8_t *codes)
+{
+    int32_t half = (int32_t)rows->half;
+    for (size_t j = 0; j < rows->n; j++) {
+        int32_t is_high = codes[j] >= half, high = is_high ? codes[j] - half : 0;
+        int32_t low = is_high ? 0 : codes[j];
+        if (rows->dst2) codes[j] = (uint8_t)(second ? high : low);
+        if (rows->high) codes[j] = (uint8_t)(low + high * rows->high);
+    }
+}
+
+static void compare_codes(const struct qvitp_softmax_codes *rows, const float *before)
+{
+    static uint8_t codes[MAX_N];
+    for (size_t i = 0; i < rows->m; i++)
+        for (int second = 0; second < (rows->dst2 ? 2 : 1); second++) {
+            float expected = -1, *relative = rows->sum ? &expected : NULL;
+            const uint8_t *dst = second ? rows->dst2 : rows->dst;
+            expect_codes(rows, i, before + (ptrdiff_t)i * rows->lds, codes, relative);
+            if (rows->half > 0) expect_form(rows, second, codes);
+            compare_row(dst + (ptrdiff_t)i * rows->ldd, rows->n, QVITP_OUT_CODE, NULL, codes);
+            if (rows->sum && !check_same_float(rows->sum[i], expected))
+                check_fail("the sum is %.9g, not %.9g", (double)rows->sum[i], (double)expected);
+        }
+}
+
+static void softmax_codes_case(const struct qvitp_kernels *table, size_t n, int content, int form)
+{
+    static float before[MOST_ROWS * (MAX_N + 96)],
+        tops[MOST_ROWS * 16] __attribute__((aligned(64)));
+    int side = (int)check_below(CHECK_SIDES), extra = (int)check_below(4), sums = extra == 0;
+    size_t stride = padded_length(n) + 32 * check_below(3), loose = n + check_below(3);
+    size_t m = 1 + check_below(check_below(4) ? 3 : MOST_ROWS), bytes = (m - 1) * loose + n;
+    float sum[MOST_ROWS];
+    struct qvitp_softmax_codes rows = {.m = m, .n = n, .lds = (ptrdiff_t)stride};
+    rows.ldb = rows.ldm = rows.ldd = (ptrdiff_t)loose;
+    draw_form(&rows, form);
+    rows.bias = place_floats(SLOT_BIAS, m, n, loose, side, extra & 1, USUAL);
+    rows.mask =
+        place_floats(SLOT_MASK, m, n, loose, side, extra & 2, check_below(2) ? USUAL : MASKED);
+    rows.scores = place_scores(m, n, stride, side, content);
+    if (sums && check_below(2)) make_sums(&rows, n, stride, tops);
+    memcpy(before, rows.scores, ((m - 1) * stride + n) * sizeof *before);
+    rows.dst = check_place(SLOT_DST, bytes, 1, side);
+    if (form == PLANES) rows.dst2 = check_place(SLOT_DST2, bytes, 1, side);
+    if (check_below(2)) rows.sum = sum;
+    check_case(
+        "m %zu n %zu content %d form %d extra %d sums %d relative %d mul %g steps %g side %d", m, n,
+        content, form, extra, (int)rows.sums, rows.sum != NULL, (double)rows.mul,
+        (double)rows.steps, side);
+
+    table->softmax_codes->run(&rows);
+    compare_codes(&rows, before);
+    check_canaries(SLOT_DST, m, n, loose);
+    if (rows.dst2) check_canaries(SLOT_DST2, m, n, loose);
+}
+
+static void softmax_codes_rows(const struct qvitp_kernels *table)
+{
+    for (size_t n = 1; n; n = next_length(n))
+        for (int content = 0; content < CONTENTS; content++)
+            for (int i = 0; i < 5 * FORMS; i++) softmax_codes_case(table, n, content, i % FORMS);
 }
 
 void check_softmax(const struct qvitp_kernels *table)
 {
     if (table->softmax) check_row(table->softmax->name, "rows", softmax_rows, table);
+    if (table->softmax_codes)
+        check_row(table->softmax_codes->name, "rows", softmax_codes_rows, table);
 }
 
 /* ---- rescaling ---- */

@@ -257,10 +257,56 @@ EMULATED __m512i emulated_permutexvar_epi32(__m512i place, __m512i v)
     return simde__m512i_from_private(r);
 }
 
+EMULATED __mmask32 emulated_cmplt_epu16_mask(__m512i x, __m512i y)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(y);
+    __mmask32 r = 0;
+    for (int i = 0; i < 32; i++) r |= (__mmask32)(a.u16[i] < b.u16[i]) << i;
+    return r;
+}
+
+EMULATED __m512i emulated_maskz_srlv_epi16(__mmask32 mask, __m512i x, __m512i shift)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(shift), r;
+    for (int i = 0; i < 32; i++)
+        r.u16[i] = (uint16_t)((mask >> i & 1) && b.u16[i] < 16 ? a.u16[i] >> b.u16[i] : 0);
+    return simde__m512i_from_private(r);
+}
+
+EMULATED __m512i emulated_mask_mullo_epi16(__m512i src, __mmask32 mask, __m512i x, __m512i y)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(y);
+    simde__m512i_private r = simde__m512i_to_private(src);
+    for (int i = 0; i < 32; i++)
+        if (mask >> i & 1) r.u16[i] = (uint16_t)((uint32_t)a.u16[i] * b.u16[i]);
+    return simde__m512i_from_private(r);
+}
+
+EMULATED __m512i emulated_mulhi_epu16(__m512i x, __m512i y)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), b = simde__m512i_to_private(y), r;
+    for (int i = 0; i < 2; i++) r.m256i[i] = _mm256_mulhi_epu16(a.m256i[i], b.m256i[i]);
+    return simde__m512i_from_private(r);
+}
+
+EMULATED __m512i emulated_srai_epi32(__m512i x, int shift)
+{
+    simde__m512i_private a = simde__m512i_to_private(x), r;
+    for (int i = 0; i < 2; i++) r.m256i[i] = _mm256_srai_epi32(a.m256i[i], shift);
+    return simde__m512i_from_private(r);
+}
+
+#undef _mm512_srai_epi32
+#undef _mm512_mask_mullo_epi16
 #undef _mm512_maskz_permutex2var_epi16
 #undef _mm512_cmpeq_epi16_mask
 #undef _mm512_test_epi32_mask
 #undef _mm512_permutexvar_epi32
+#define _mm512_cmplt_epu16_mask emulated_cmplt_epu16_mask
+#define _mm512_maskz_srlv_epi16 emulated_maskz_srlv_epi16
+#define _mm512_mulhi_epu16 emulated_mulhi_epu16
+#define _mm512_mask_mullo_epi16 emulated_mask_mullo_epi16
+#define _mm512_srai_epi32 emulated_srai_epi32
 #define _mm512_maskz_permutex2var_epi16 emulated_maskz_permutex2var_epi16
 #define _mm512_cmpeq_epi16_mask emulated_cmpeq_epi16_mask
 #define _mm512_test_epi32_mask emulated_test_epi32_mask

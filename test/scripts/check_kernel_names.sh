@@ -4,8 +4,8 @@
 #   check_kernel_names.sh [BUILD]
 #
 # kernels/<arch>/NAME_<isa>.c defines exactly one global symbol, qvitp_NAME_<isa> (a function, or
-# the constant that describes it), and kernels/<arch>/table_<isa>.c names it, or a product's descriptor of
-# that table does: checkasm and the benchmarks take their rows from there. Files of other architectures
+# the constant that describes it), and kernels/<arch>/table_<isa>.c names it, or (pack, open) a product of that
+# table does: checkasm and the benchmarks take their rows from there. Files of other architectures
 # define nothing: skipped.
 set -u
 build=${1:-build}
@@ -23,7 +23,8 @@ for file in kernels/*/*.c; do
         echo "$file defines not qvitp_$name alone, but:" "$symbols"
         failed=$((failed + 1))
     elif ! grep -qsw "qvitp_$name" "$folder/table_$isa.c" &&
-        ! { [ "${name%%_*}" = pack ] && grep -qsw "qvitp_$name" "$folder"/gemm_*_"$isa.c"; }; then
+        ! { case $name in pack_* | open_*) ;; *) false ;; esac &&
+            grep -qsw "qvitp_$name" "$folder"/gemm_*_"$isa.c"; }; then
         echo "$folder/table_$isa.c does not name qvitp_$name"
         failed=$((failed + 1))
     else

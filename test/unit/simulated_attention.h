@@ -205,6 +205,36 @@ static inline void soften(size_t n, const double *s, double error, double *p, do
     }
 }
 
+/*
+ * The same where codes are written (kernels.h). Depths below the largest are whole 1024ths of an octave, exponentials
+ * of them, off by 9e-5, whole 2^15ths: where an error may move one of these to its neighbour, that is part of the bound.
+ * A twin's codes are made of exponentials before they are whole, and divided by the sum of whole ones.
+ */
+static inline void soften_to_codes(size_t n, const double *s, double error, bool twin, double *p,
+                                   double *bound)
+{
+    const double steps = 1024 / log(2.0);
+    double top = -(double)INFINITY, sum = 0, sum_bound = 0;
+    for (size_t j = 0; j < n; j++) top = fmax(top, s[j]);
+    for (size_t j = 0; j < n; j++) {
+        p[j] = bound[j] = 0;
+        if (isinf(top) || isinf(s[j])) continue;
+        double depth = (top - s[j]) * steps, off = 2.2 * error * steps + 6 * UNIT * depth;
+        double e = 32767.5 * exp2(-nearbyint(depth) / 1024), whole = floor(e + 0.5);
+        double low = 32767.5 * exp2(-nearbyint(depth + off) / 1024) * (1 - 9e-5);
+        double high = 32767.5 * exp2(-nearbyint(fmax(depth - off, 0)) / 1024) * (1 + 9e-5);
+        double unsure = floor(high + 0.5) - floor(low + 0.5);
+        p[j] = twin ? e : whole;
+        bound[j] = twin ? high - low : unsure;
+        sum += whole;
+        sum_bound += unsure;
+    }
+    for (size_t j = 0; j < n && sum > 0; j++) {
+        p[j] /= sum;
+        bound[j] = (bound[j] + 1.1 * sum_bound * p[j]) / sum + 6e-5 * p[j];
+    }
+}
+
 /* Raw scores Q K^T of one row, and from them its probabilities. */
 static inline void simulate_row(struct attention *a, const double *q, const double *k, size_t b,
                                 size_t h, size_t i)
@@ -225,11 +255,25 @@ static inline void simulate_row(struct attention *a, const double *q, const doub
         a->score_bound[at + j] = roundings * UNIT * magnitude;
         s[j] = sum * scale + bias + mask;
         if (isinf(mask)) continue;
-        double off = UNIT * (roundings * magnitude * fabs(scale) + 4 * (fabs(bias) + fabs(mask)));
+        /* sums of codes are exact: what is rounded is their scale, and what is made of them */
+        double product = a->kind.query ? 6 * fabs(sum) : roundings * magnitude;
+        double off = UNIT * (product * fabs(scale) + 4 * (fabs(bias) + fabs(mask)));
         error = fmax(error, off);
     }
-    soften(a->keys, s, error, a->probability + at, a->probability_bound + at);
+    if (a->kind.query)
+        soften_to_codes(a->keys, s, error, a->kind.probability == QVIT_SCHEME_TWIN_SOFTMAX,
+                        a->probability + at, a->probability_bound + at);
+    else
+        soften(a->keys, s, error, a->probability + at, a->probability_bound + at);
     free(s);
+}
+
+/* How many bits behind the point plain codes have before they are rounded. */
+static inline int fraction_bits(const struct coder *c)
+{
+    int bits = 15;
+    while (bits > 0 && ldexp(1 / c->scale, bits) > 32767) bits--;
+    return bits;
 }
 
 /* The probability that V is multiplied by, and how far that may be off. */
@@ -237,16 +281,18 @@ static inline double quantized(const struct attention *a, double p, double *boun
 {
     if (!a->make.probability.quantizer) return p;
     struct coder c = coder_at(a->make.probability.quantizer, 0, 0);
+    /* Codes have a fraction of some bits, of which what lies below is cut off. */
+    if (c.scheme != QVIT_SCHEME_TWIN_SOFTMAX) *bound += c.scale * 1.75 * exp2(-fraction_bits(&c));
     double low = coder_decode(&c, coder_encode(&c, p - *bound));
     double high = coder_decode(&c, coder_encode(&c, p + *bound));
     *bound = fabs(high - low);
     return coder_decode(&c, coder_encode(&c, p));
 }
 
-static inline double largest(const double *p, size_t n)
+static inline size_t largest(const double *p, size_t n)
 {
-    double top = 0;
-    for (size_t j = 0; j < n; j++) top = fmax(top, p[j]);
+    size_t top = 0;
+    for (size_t j = 0; j < n; j++) top = p[j] > p[top] ? j : top;
     return top;
 }
 
@@ -255,17 +301,19 @@ static inline void simulate_context(struct attention *a, const double *v, size_t
 {
     size_t at = ((b * a->heads + h) * a->queries + i) * a->keys;
     size_t to = ((b * a->queries + i) * a->heads + h) * a->dim;
-    double roundings = a->kind.query ? 12 : (double)a->keys + 8, share = 1;
+    double roundings = a->kind.query ? 12 : (double)a->keys + 8, share = 1, share_off = 0;
     for (size_t d = 0; d < a->dim; d++) a->context[to + d] = a->bound[to + d] = 0;
     if (qvit_quantizer_flags(a->make.probability.quantizer) & QVIT_QUANTIZER_RELATIVE) {
         roundings += 16 + (double)a->keys / 8; /* the sum is divided by later */
-        share = largest(a->probability + at, a->keys);
+        size_t top = largest(a->probability + at, a->keys);
+        share = a->probability[at + top];
+        share_off = share > 0 ? a->probability_bound[at + top] / share : 0;
     }
     for (size_t j = 0; j < a->keys && share > 0; j++) {
         /* of two probabilities, where they are divided */
         double off = a->probability_bound[at + j] * (share < 1 ? 2 : 1) / share;
         double p = share * quantized(a, a->probability[at + j] / share, &off);
-        off *= share;
+        off = off * share + share_off * p;
         for (size_t d = 0; d < a->dim; d++) {
             double value = v[j * a->dim + d];
             a->context[to + d] += p * value;

@@ -79,6 +79,23 @@ static void gelu_is_within_its_bound(void)
     CHECK_NEAR(qvitp_ref_gelu(-INFINITY), 0, bound);
 }
 
+static void gelu_in_units_is_within_its_bound(void)
+{
+    const double bound = 6e-6, root_half = 0.70710678118654752, unit = (double)QVITP_GELU_UNIT;
+    for (int i = -(1 << 20); i <= 1 << 20; i++) {
+        float t = (float)i * (24.0f / (1 << 20)) + test_uniform() * 1e-5f;
+        double x = (double)t * unit, exact = 0.5 * x * erfc(-x * root_half);
+        double gap = fabs((double)qvitp_ref_gelu_units(t) * unit - exact);
+        if (!(gap <= bound + 1e-7 * fabs(x))) FAIL("gelu(%.9g): off by %.3g", x, gap);
+    }
+    CHECK(isnan(qvitp_ref_gelu_units(NAN)));
+    CHECK_NEAR(qvitp_ref_gelu_units(0), 0, 0);
+    CHECK_NEAR(qvitp_ref_gelu_units(1e6f), 1e6, 0.1);
+    CHECK_NEAR(qvitp_ref_gelu_units(-1e6f), 0, bound / unit);
+    CHECK(isinf(qvitp_ref_gelu_units(INFINITY)));
+    CHECK_NEAR(qvitp_ref_gelu_units(-INFINITY), 0, bound / unit);
+}
+
 static void sums_are_ordered_and_close(void)
 {
     static float x[N];
@@ -217,41 +234,99 @@ static void softmax_is_close(void)
 
 static void softmax_of_nothing_is_zero(void)
 {
-    float scores[3] = {-INFINITY, -INFINITY, -INFINITY}, got[3] = {1, 1, 1}, e[3];
+    const struct qvitp_ref_softmax_form form = {QVITP_SOFTMAX_STEPS, 255, 0, 255, 0};
+    float scores[3] = {-INFINITY, -INFINITY, -INFINITY}, got[3] = {1, 1, 1}, x[3], sum = 1;
+    uint16_t depths[3];
     uint8_t codes[3] = {1, 1, 1};
     qvitp_ref_softmax(3, scores, NULL, NULL, got);
-    qvitp_ref_softmax_codes(3, scores, NULL, NULL, 255, 255, e, codes, NULL);
+    qvitp_ref_softmax_codes(3, scores, NULL, NULL, &form, x, depths, codes, &sum);
     for (int j = 0; j < 3; j++) {
         CHECK_NEAR(got[j], 0, 0);
         CHECK_EQ(codes[j], 0);
     }
+    CHECK_NEAR(sum, 0, 0);
     scores[1] = INFINITY;
     qvitp_ref_softmax(3, scores, NULL, NULL, got);
     CHECK_NEAR(got[1], 0, 0);
-    scores[1] = 2, scores[2] = NAN; /* NaN is passed over */
+    scores[1] = 2, scores[2] = NAN; /* NaN is passed over, and what is masked is 0 */
     qvitp_ref_softmax(3, scores, NULL, NULL, got);
+    qvitp_ref_softmax_codes(3, scores, NULL, NULL, &form, x, depths, codes, NULL);
     CHECK_NEAR(got[1], 1, 0);
     CHECK_NEAR(got[2], 0, 0);
+    CHECK_EQ(codes[0], 0);
+    CHECK_EQ(codes[1], 255);
+    CHECK_EQ(codes[2], 0);
+}
+
+/* Every depth: within the error that numerics.h names, and half of a unit. */
+static void exp2_is_within_its_bound(void)
+{
+    for (uint32_t depth = 0; depth < 65536; depth++) {
+        double exact = 32767.5 * exp2(-(double)depth / 1024);
+        CHECK_NEAR(qvitp_ref_exp2(depth), exact, 9e-5 * exact + 0.5001);
+    }
+    CHECK_EQ(qvitp_ref_exp2(0), 32767);
+    CHECK_EQ(qvitp_ref_exp2(65535), 0);
+}
+
+/* Exponentials are off by 4.3e-4, relative, and by half of a 2^15th; so are sums of them, or codes. */
+static double code_bound(const float *p, size_t n, size_t j, float mul)
+{
+    double top = 0;
+    for (size_t i = 0; i < n; i++) top = fmax(top, (double)p[i]);
+    double unit = top / 32768 * (0.51 + 0.51 * (double)n * (double)p[j]);
+    return 0.5 + (double)mul * (9e-4 * (double)p[j] + unit) + 2.0 / 128;
 }
 
 static void softmax_codes_are_those_of_the_probabilities(void)
 {
-    static float scores[N], p[N], e[N];
+    static float scores[N], p[N], x[N];
+    static uint16_t depths[N];
     static uint8_t codes[N];
-    const float half = 128, low = 1.0f / 2048;
-    for (int repeat = 0; repeat < 50; repeat++) {
+    const float half = 128;
+    for (int repeat = 0; repeat < 300; repeat++) {
         size_t n = 1 + test_below(300);
-        for (size_t j = 0; j < n; j++) scores[j] = test_normal() * 4;
+        float spread = 1 + 9 * fabsf(test_normal());
+        for (size_t j = 0; j < n; j++) scores[j] = test_normal() * spread;
         qvitp_ref_softmax(n, scores, NULL, NULL, p);
-        qvitp_ref_softmax_codes(n, scores, NULL, NULL, 255, 255, e, codes, NULL);
-        for (size_t j = 0; j < n; j++) CHECK_NEAR(codes[j], p[j] * 255, 0.5001);
-        qvitp_ref_softmax_twin(n, scores, NULL, NULL, 1 / low, half - 1, half, e, codes, NULL);
+        struct qvitp_ref_softmax_form form = {.steps = QVITP_SOFTMAX_STEPS, .hi = 255};
+        form.mul =
+            255 * (float)(1 << test_below(9)); /* codes of all probabilities or the small ones */
+        qvitp_ref_softmax_codes(n, scores, NULL, NULL, &form, x, depths, codes, NULL);
+        for (size_t j = 0; j < n; j++)
+            CHECK_NEAR(codes[j], fminf(p[j] * form.mul, 255), code_bound(p, n, j, form.mul));
+
+        form.mul = (half - 1) * (float)(1 << test_below(16)), form.mul2 = half - 1,
+        form.half = half;
+        qvitp_ref_softmax_codes(n, scores, NULL, NULL, &form, x, depths, codes, NULL);
         for (size_t j = 0; j < n; j++) {
+            /* Without the half of a 2^15th of its own: a twin's codes come from the mantissa. */
+            double slack = 0.5 + (double)p[j] * (1e-3 + 0.51 * (double)n / 32768) *
+                                     (double)(codes[j] < half ? form.mul : form.mul2);
             if (codes[j] < 128)
-                CHECK_NEAR(codes[j], fminf(p[j] / low, 127), 0.5001);
+                CHECK_NEAR(codes[j], fminf(p[j] * form.mul, 127), slack + 0.01);
             else
-                CHECK_NEAR(codes[j] - 128, p[j] * 127, 0.5001);
+                CHECK_NEAR(codes[j] - 128, p[j] * 127, slack + 0.01);
         }
+    }
+}
+
+/* Relative codes are those of what a probability is of the largest, and the sum divides that. */
+static void relative_codes_are_those_of_the_ratios(void)
+{
+    static float scores[N], p[N], x[N];
+    static uint16_t depths[N];
+    static uint8_t codes[N];
+    for (int repeat = 0; repeat < 100; repeat++) {
+        size_t n = 1 + test_below(300), top = 0;
+        for (size_t j = 0; j < n; j++) scores[j] = test_normal() * 4;
+        for (size_t j = 0; j < n; j++) top = scores[j] > scores[top] ? j : top;
+        qvitp_ref_softmax(n, scores, NULL, NULL, p);
+        const struct qvitp_ref_softmax_form form = {QVITP_SOFTMAX_STEPS, 255, 0, 255, 0};
+        float sum;
+        qvitp_ref_softmax_codes(n, scores, NULL, NULL, &form, x, depths, codes, &sum);
+        CHECK_NEAR(sum, 1 / p[top], (1e-3 + (double)n / 65536) * (double)sum);
+        for (size_t j = 0; j < n; j++) CHECK_NEAR(codes[j], 255 * p[j] / p[top], 0.6);
     }
 }
 
@@ -294,6 +369,7 @@ int main(int argc, char **argv)
     RUN(clamps_and_gives_lo_for_nan);
     RUN(exp_is_within_its_bound);
     RUN(gelu_is_within_its_bound);
+    RUN(gelu_in_units_is_within_its_bound);
     RUN(sums_are_ordered_and_close);
     RUN(uniform_codes_round_ties_to_even);
     RUN(codes_survive_decoding);
@@ -301,7 +377,9 @@ int main(int argc, char **argv)
     RUN(epilogue_follows_its_equations);
     RUN(softmax_is_close);
     RUN(softmax_of_nothing_is_zero);
+    RUN(exp2_is_within_its_bound);
     RUN(softmax_codes_are_those_of_the_probabilities);
+    RUN(relative_codes_are_those_of_the_ratios);
     RUN(layer_norm_is_close);
     return test_end();
 }
