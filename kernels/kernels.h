@@ -84,8 +84,9 @@ static inline size_t qvitp_k_place(size_t nr, size_t k_blocks, size_t block, siz
  * ---- Matrix products: out[m x n] = epilogue(A[m x k] * B[k x n]) ----------------------------------
  *
  * One call computes one tile: 1 <= m <= mr, 1 <= n <= nr; a wide kernel takes any n >= 1, whose panels
- * follow one another in b, and a tall one any m >= 1. The kernel owns its edges: it writes exactly m x n elements of out (SUM output: and may
- * write what is behind them in a row's last panel) and reads exactly m x n of the residual.
+ * follow one another in b, and a tall one any m >= 1. The kernel owns its edges: it writes exactly
+ * m x n elements of out (SUM output: and may write what is behind them in a row's last panel) and reads
+ * exactly m x n of the residual.
  *
  * A: m rows of k codes. `a` is row-major with lda bytes between rows, in the kernel's own element
  *    form (below); k is a multiple of kstep, not 0, and every row really has k elements (the operation stages
@@ -139,7 +140,8 @@ static inline size_t qvitp_k_end(size_t block, const struct qvitp_tile *tile,
 
 typedef void qvitp_gemm_fn(const struct qvitp_tile *tile, const struct qvitp_epilogue *epilogue);
 
-/* A whole int8 operand into panels: rows of k values, [n][k], or by_k, [k][n]. Every byte of the panels is written. */
+/* A whole int8 operand into panels: rows of k values, [n][k], or by_k, [k][n]. Every byte of the panels
+ * is written. */
 struct qvitp_pack {
     size_t n, k, nr; /* the kernel's */
     const int8_t *rows;
@@ -208,9 +210,9 @@ struct qvitp_softmax_codes {
     size_t m, n; /* rows and columns, >= 1; n is at most QVITP_SOFTMAX_MOST */
     float *scores;
     const float *bias, *mask; /* or NULL */
-    uint8_t *dst, *dst2; /* dst2: NULL, or the plane of high codes less half; its rows lie as those of dst */
-    int32_t high;        /* 0, or what a high code less half counts */
-    const float *tops; /* NULL, or [m][16]: the largest of each 16 is the row's largest score. Only of sums */
+    uint8_t *dst, *dst2;          /* dst2: NULL, or the plane of high codes less half, laid out as dst */
+    int32_t high;                 /* 0, or what a high code less half counts */
+    const float *tops;            /* only of sums: NULL, or [m][16], of whose 16 the largest is the row's */
     float *sum;                   /* [m]; NULL, or relative */
     ptrdiff_t lds, ldb, ldm, ldd; /* elements between rows of scores, bias, mask and dst */
     float steps;                  /* depth of a score that is less by one: not negative */

@@ -27,6 +27,21 @@ QVITP_INLINE512 __m512 qvitp_512_scaled_twin(__m512i lo, __m512i hi, size_t colu
     return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(lo), scale), t);
 }
 
+/* What the sums of one panel, or of its first vector alone, are multiplied by, and what is added. */
+struct qvitp_512_scales {
+    __m512 scale[2], bias[2];
+};
+QVITP_INLINE512 void qvitp_512_load_scales(struct qvitp_512_scales *s,
+                                           const struct qvitp_epilogue *e, size_t column,
+                                           size_t vectors)
+{
+    QVITP_UNROLL
+    for (size_t v = 0; v < 2 && v < vectors; v++) {
+        s->scale[v] = _mm512_load_ps(e->scale + column + 16 * v);
+        s->bias[v] = _mm512_load_ps(e->bias + column + 16 * v);
+    }
+}
+
 /* Rows of one panel's sums that wait to become outputs. */
 struct qvitp_512_rest {
     const char *sums;     /* of the next row, in the product's own form */

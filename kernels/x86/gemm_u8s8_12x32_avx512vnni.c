@@ -101,23 +101,24 @@ QVITP_INLINE512 void multiply(const struct qvitp_512_panel *panel, const int32_t
  */
 enum kind { CODES, FLOATS, GELU_CODES, GELU_TWINS, OTHERS };
 
-struct scales {
-    __m512 scale[2], bias[2];
+struct writing {
+    struct qvitp_512_scales by;
     const struct qvitp_epilogue *e; /* its limits are read at each row: they have no registers */
     uintptr_t residual; /* from an output to its residual, bytes, modulo the size of memory */
 };
 
-QVITP_INLINE512 void write_row(const struct scales *s, enum kind kind, const float *sums, char *out)
+QVITP_INLINE512 void write_row(const struct writing *w, enum kind kind, const float *sums,
+                               char *out)
 {
     QVITP_UNROLL
     for (size_t i = 0; i < 2; i++) {
-        __m512 t = qvitp_512_step(_mm512_load_ps(sums + 16 * i), s->scale[i], s->bias[i]);
+        __m512 t = qvitp_512_step(_mm512_load_ps(sums + 16 * i), w->by.scale[i], w->by.bias[i]);
         if (kind == FLOATS) {
-            const void *residual = (const void *)((uintptr_t)out + s->residual + 64 * i);
+            const void *residual = (const void *)((uintptr_t)out + w->residual + 64 * i);
             t = _mm512_add_ps(t, _mm512_loadu_ps(residual));
             _mm512_storeu_ps(out + 64 * i, t);
         } else {
-            t = qvitp_512_clamp(t, _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi));
+            t = qvitp_512_clamp(t, _mm512_set1_ps(w->e->lo), _mm512_set1_ps(w->e->hi));
             _mm_storeu_si128((__m128i *)(void *)(out + 16 * i), qvitp_512_code(t));
         }
     }
@@ -209,23 +210,15 @@ QVITP_INLINE512 size_t gelu_rows(const uint8_t *a, ptrdiff_t lda, ptrdiff_t lda3
 /* All other outputs of rows that wait, a row at each step; returns how many steps that took. */
 QVITP_INLINE512 size_t plain_rows(const uint8_t *a, ptrdiff_t lda, ptrdiff_t lda3, const int8_t *b,
                                   size_t m, enum kind kind, __m512i c[][2], ptrdiff_t ldo,
-                                  const float *sums, char *row, struct scales *s)
+                                  const float *sums, char *row, struct writing *w)
 {
     for (size_t i = m; i > 0; i--, a += KSTEP, b += NR * KSTEP, sums += NR, row += ldo) {
-        QVITP_OPAQUE(s->e);
+        QVITP_OPAQUE(w->e);
         qvitp_512_products(a, lda, lda3, b, m, 2, c, qvitp_512_nothing, NULL);
-        write_row(s, kind, sums, row);
+        write_row(w, kind, sums, row);
         keep_sums(m, 2, c);
     }
     return m;
-}
-
-QVITP_INLINE512 void load_scales(struct scales *s, const struct qvitp_epilogue *e, size_t column)
-{
-    s->scale[0] = _mm512_load_ps(e->scale + column);
-    s->scale[1] = _mm512_load_ps(e->scale + column + 16);
-    s->bias[0] = _mm512_load_ps(e->bias + column);
-    s->bias[1] = _mm512_load_ps(e->bias + column + 16);
 }
 
 QVITP_INLINE512 void begin_gelu(struct gelu *v, const struct qvitp_epilogue *e, size_t column,
@@ -247,11 +240,11 @@ QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const 
     ptrdiff_t lda = first->lda, lda3 = 3 * lda, ldo = rest->ldo;
     float *waits = acc[0], *next = acc[1], *sums;
     char *out = rest->out;
-    struct scales s = {.e = e};
+    struct writing w = {.e = e};
     struct gelu v = {.e = e};
     rest->column += panels * NR, rest->out += panels * width;
     if (kind == FLOATS) {
-        s.residual = (uintptr_t)rest->residual - (uintptr_t)out;
+        w.residual = (uintptr_t)rest->residual - (uintptr_t)out;
         rest->residual += panels * width;
     }
     for (; panels > 0; panels--, init += NR, column += NR, out += width) {
@@ -263,8 +256,8 @@ QVITP_INLINE512 void multiply_panels(const struct qvitp_512_panel *first, const 
             begin_gelu(&v, e, column, waits, out);
             steps = gelu_rows(a, lda, lda3, b, m, kind == GELU_TWINS, c, ldo, &v);
         } else {
-            load_scales(&s, e, column);
-            steps = plain_rows(a, lda, lda3, b, m, kind, c, ldo, waits, out, &s);
+            qvitp_512_load_scales(&w.by, e, column, 2);
+            steps = plain_rows(a, lda, lda3, b, m, kind, c, ldo, waits, out, &w);
         }
         a += steps * KSTEP, b += steps * NR * KSTEP;
         for (; a < end; a += KSTEP, b += NR * KSTEP) {

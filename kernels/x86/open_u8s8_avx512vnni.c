@@ -17,21 +17,6 @@ enum { NR = QVITP_512_NR, KSTEP = QVITP_512_KSTEP };
 enum { LEAST = 4, MOST = 2 * LEAST - 1 };
 enum kind { SUMS, FLOATS, CODES };
 
-/* What sums are multiplied by, and what is added. */
-struct scales {
-    __m512 scale[2], bias[2];
-    const struct qvitp_epilogue *e; /* its limits are read at each row: they have no registers */
-};
-
-QVITP_INLINE512 void load_scales(struct scales *s, size_t column, size_t vectors)
-{
-    QVITP_UNROLL
-    for (size_t v = 0; v < 2 && v < vectors; v++) {
-        s->scale[v] = _mm512_load_ps(s->e->scale + column + 16 * v);
-        s->bias[v] = _mm512_load_ps(s->e->bias + column + 16 * v);
-    }
-}
-
 /* One step of k: m rows times one or two vectors of a panel, and a third of the next one, `tail`, or of that one half:
  * then what is in the other half of these sums is not defined, nor what is stored for it, where columns have room. */
 enum width { ONE = 1, TWO, TWO_AND_EIGHT, THREE };
@@ -79,9 +64,10 @@ QVITP_INLINE512 __m512 write_sums(const __m512i sums[3], size_t vectors, __mmask
     return top;
 }
 
-/* A row of outputs, likewise. */
+/* A row of outputs, likewise. The limits of codes are read at each: they have no registers. */
 QVITP_INLINE512 void write_scaled(const __m512i sums[3], size_t vectors, int is_code,
-                                  __mmask16 last, const struct scales *s, char *out)
+                                  __mmask16 last, const struct qvitp_512_scales *s,
+                                  const struct qvitp_epilogue *e, char *out)
 {
     const uint32_t in = vectors == 2 ? 0xFFFFu | (uint32_t)last << 16 : last;
     __m512 t[2];
@@ -93,8 +79,8 @@ QVITP_INLINE512 void write_scaled(const __m512i sums[3], size_t vectors, int is_
             qvitp_512_store_16_floats((float *)(void *)out + 16 * v, (__mmask16)(in >> 16 * v),
                                       t[v]);
         else
-            codes[v] = qvitp_512_code(
-                qvitp_512_clamp(t[v], _mm512_set1_ps(s->e->lo), _mm512_set1_ps(s->e->hi)));
+            codes[v] =
+                qvitp_512_code(qvitp_512_clamp(t[v], _mm512_set1_ps(e->lo), _mm512_set1_ps(e->hi)));
     }
     if (is_code) qvitp_512_store_32_bytes(out, in, _mm256_set_m128i(codes[1], codes[0]));
 }
@@ -117,7 +103,7 @@ QVITP_INLINE512 void panel(struct strip *p, size_t m, enum width width, enum kin
     const size_t vectors = width < TWO_AND_EIGHT ? width : 3;
     const uint8_t *a = p->a, *end = a + p->k;
     const int8_t *b = p->b, *tail = width > TWO ? b + NR * p->k : b;
-    struct scales s = {.e = e};
+    struct qvitp_512_scales s;
     char *out = p->out;
     __m512i c[MOST][3];
     QVITP_UNROLL
@@ -127,13 +113,13 @@ QVITP_INLINE512 void panel(struct strip *p, size_t m, enum width width, enum kin
         products(a, p->lda, b, tail, m, width, c);
         a += KSTEP, b += NR * KSTEP, tail += NR * KSTEP;
     } while (a < end);
-    if (kind != SUMS) load_scales(&s, p->column, vectors);
+    if (kind != SUMS) qvitp_512_load_scales(&s, e, p->column, vectors);
     QVITP_UNROLL
     for (size_t i = 0; i < m; i++, out += p->ldo) {
         if (kind == SUMS)
             top[i] = write_sums(c[i], vectors, in, (float *)(void *)out, top[i]);
         else
-            write_scaled(c[i], vectors, kind == CODES, in, &s, out);
+            write_scaled(c[i], vectors, kind == CODES, in, &s, e, out);
     }
     p->b += NR * p->k, p->init += NR, p->column += NR;
     p->out += NR * (kind == CODES ? 1 : 4);

@@ -9,7 +9,7 @@
  */
 #include "avx2_kernels.h"
 #include "avx2_scores.h"
-#include "kernels/softmax_share.h"
+#include "softmax_strips.h"
 
 #if QVITP_X86
 
@@ -239,12 +239,10 @@ QVITP_INLINE256 void write_twin_row(const uint16_t *from, const struct qvitp_sof
     }
 }
 
-/* Up to ROWS of them. twins, as which some plain codes are made, and sums are constants wherever this is called. */
-enum { ROWS = 16 };
 QVITP_INLINE256 void run_rows(const struct qvitp_softmax_codes *rows, ptrdiff_t first,
                               ptrdiff_t count, int fraction, int twins, int sums)
 {
-    float top[ROWS], sum[ROWS];
+    float top[QVITP_SOFTMAX_STRIP], sum[QVITP_SOFTMAX_STRIP];
     size_t n = rows->n, whole = (n - 1) / 16 * 16;
     __m256i last16 = packed_lanes(n % WIDTH);
     __m256 in[2];
@@ -282,18 +280,7 @@ QVITP_INLINE256 void run_rows(const struct qvitp_softmax_codes *rows, ptrdiff_t 
 
 QVITP_TARGET_AVX2 static void run(const struct qvitp_softmax_codes *rows)
 {
-    int fraction = qvitp_plain_fraction(rows->mul), twins = rows->half > 0 || !fraction;
-    for (ptrdiff_t done = 0, m = (ptrdiff_t)rows->m; done < m; done += ROWS) {
-        ptrdiff_t count = m - done < ROWS ? m - done : ROWS;
-        if (rows->sums && twins)
-            run_rows(rows, done, count, fraction, 1, 1);
-        else if (rows->sums)
-            run_rows(rows, done, count, fraction, 0, 1);
-        else if (twins)
-            run_rows(rows, done, count, fraction, 1, 0);
-        else
-            run_rows(rows, done, count, fraction, 0, 0);
-    }
+    qvitp_softmax_strips(rows, run_rows);
 }
 
 const struct qvitp_named_softmax_codes qvitp_softmax_u8_avx2 = {"softmax_u8_avx2", run};

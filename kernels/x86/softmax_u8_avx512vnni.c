@@ -9,12 +9,12 @@
  */
 #include "avx512vnni_kernels.h"
 #include "avx512_scores.h"
-#include "kernels/softmax_share.h"
+#include "softmax_strips.h"
 
 #if QVITP_X86
 
-enum { WIDTH = 32 }; /* columns of a register */
-enum { ROWS = 16 };  /* that are worked on together */
+enum { WIDTH = 32 };                 /* columns of a register */
+enum { ROWS = QVITP_SOFTMAX_STRIP }; /* a lane of a vector for each */
 
 /* The lanes of a packed register whose columns are below `count`. */
 QVITP_INLINE512 __mmask32 packed_lanes(size_t count)
@@ -152,21 +152,19 @@ QVITP_INLINE512 void take_apart(struct shares *s, __m512 x, int shift, int most)
 
 /* ---- plain codes ---- */
 
-/* The rounding of a shift by `fraction`, of which a signed multiplication is capable. */
-QVITP_INLINE512 __m512i round_off(__m512i x, __m512i power)
+/* vpmulhrsw shifts by `fraction` and rounds, times that power of 2. */
+QVITP_INLINE512 __m512i plain_codes(const uint16_t *e, __m512i factor, __m512i power)
 {
-    return _mm512_mulhrs_epi16(x, power);
+    return _mm512_mulhrs_epi16(_mm512_mulhi_epu16(_mm512_load_si512(e), factor), power);
 }
 
-QVITP_INLINE512 void write_codes(const uint16_t *e, size_t n, uint32_t share, __m512i power,
-                                 __m512i hi, uint8_t *dst)
+QVITP_INLINE512 void write_plain_row(const uint16_t *e, size_t n, uint32_t share, __m512i power,
+                                     __m512i hi, uint8_t *dst)
 {
     __m512i factor = _mm512_set1_epi32((int)share);
     for (size_t j = 0; j < n; j += 64) {
-        __m512i left = round_off(_mm512_mulhi_epu16(_mm512_load_si512(e + j), factor), power);
-        __m512i right = left;
-        if (n - j > WIDTH)
-            right = round_off(_mm512_mulhi_epu16(_mm512_load_si512(e + j + WIDTH), factor), power);
+        __m512i left = plain_codes(e + j, factor, power), right = left;
+        if (n - j > WIDTH) right = plain_codes(e + j + WIDTH, factor, power);
         store_codes(dst + j, n - j, _mm512_min_epu8(in_order(left, right), hi));
     }
 }
@@ -180,7 +178,7 @@ QVITP_INLINE512 void write_plain_rows(const struct qvitp_softmax_codes *rows, pt
     take_apart(&s, _mm512_div_ps(_mm512_set1_ps(rows->mul), divisor), 16 + fraction, 0);
     for (ptrdiff_t i = 0; i < count; i++) {
         const uint16_t *e = (uint16_t *)(void *)(rows->scores + (first + i) * rows->lds);
-        write_codes(e, rows->n, s.factor[i], power, hi, rows->dst + (first + i) * rows->ldd);
+        write_plain_row(e, rows->n, s.factor[i], power, hi, rows->dst + (first + i) * rows->ldd);
     }
 }
 
@@ -257,8 +255,6 @@ QVITP_INLINE512 void write_fine_rows(const struct qvitp_softmax_codes *rows, ptr
 
 /* ---- rows ---- */
 
-/* Up to ROWS of them. twins, as which some plain codes are made, and sums are constants
- * wherever this is called. */
 QVITP_INLINE512 void run_rows(const struct qvitp_softmax_codes *rows, ptrdiff_t first,
                               ptrdiff_t count, int fraction, int twins, int sums)
 {
@@ -303,18 +299,7 @@ QVITP_INLINE512 void run_rows(const struct qvitp_softmax_codes *rows, ptrdiff_t 
 
 QVITP_TARGET_AVX512VNNI static void run(const struct qvitp_softmax_codes *rows)
 {
-    int fraction = qvitp_plain_fraction(rows->mul), twins = rows->half > 0 || !fraction;
-    for (ptrdiff_t done = 0, m = (ptrdiff_t)rows->m; done < m; done += ROWS) {
-        ptrdiff_t count = m - done < ROWS ? m - done : ROWS;
-        if (rows->sums && twins)
-            run_rows(rows, done, count, fraction, 1, 1);
-        else if (rows->sums)
-            run_rows(rows, done, count, fraction, 0, 1);
-        else if (twins)
-            run_rows(rows, done, count, fraction, 1, 0);
-        else
-            run_rows(rows, done, count, fraction, 0, 0);
-    }
+    qvitp_softmax_strips(rows, run_rows);
 }
 
 const struct qvitp_named_softmax_codes qvitp_softmax_u8_avx512vnni = {"softmax_u8_avx512vnni", run};
